@@ -1,0 +1,44 @@
+"""The progress bar of solve."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from dlra.solution import ErrorBudget, State
+
+
+def shown(states: Iterator[State], t0: float, t1: float) -> Iterator[State]:
+    """Pass the states on, showing t, step, rank, error budget and the remaining time on standard error."""
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    except ImportError:
+        raise ImportError('progress=True needs rich: pip install "dlra[cli]"') from None
+    columns: list[Any] = [
+        TextColumn("t = {task.fields[t]:.5g}"),
+        BarColumn(),
+        TextColumn("step {task.fields[step]}  rank {task.fields[rank]}  {task.fields[budget]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    ]
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=5) as bar:
+        task = bar.add_task("", total=abs(t1 - t0), t=t0, step=0, rank="", budget="")
+        for state in states:
+            bar.update(
+                task,
+                completed=abs(state.t - t0),
+                t=state.t,
+                step=state.step,
+                rank=state.rank,
+                budget=budget_text(state.errors),
+            )
+            yield state
+
+
+def budget_text(errors: ErrorBudget) -> str:
+    """The known parts of an error budget, in one line."""
+    parts = {"time": errors.time, "truncation": errors.truncation, "normal": errors.normal}
+    return "  ".join(f"{name} {value:.1e}" for name, value in parts.items() if not math.isnan(value))

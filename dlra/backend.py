@@ -1,0 +1,230 @@
+"""The only file that knows array libraries: namespace, dtype, device, transfer.
+
+Everything else calls the functions of the `array API standard <https://data-apis.org/array-api>`_ on the
+namespace returned by :func:`namespace`, which is inferred from the arrays themselves; there is no global
+switch. NumPy arrays are answered by NumPy itself (which implements the standard since 2.0), the others by
+``array_api_compat``.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+Array = Any
+"""An array of a supported library."""
+
+DTYPES = ("float32", "float64", "complex64", "complex128")
+"""The supported element types."""
+
+
+def namespace(*arrays: Array) -> Any:
+    """Return the array API namespace shared by the given arrays (TypeError where they differ or are no arrays)."""
+    if all(type(a) is np.ndarray for a in arrays):
+        return np
+    return _foreign_namespace(*arrays)
+
+
+def _foreign_namespace(*arrays: Array) -> Any:
+    import array_api_compat
+
+    found = {}
+    for a in arrays:
+        if type(a) is np.ndarray:
+            found[np] = a
+        else:
+            try:
+                xp = array_api_compat.array_namespace(a)
+            except TypeError:
+                raise TypeError(
+                    f"expected an array of NumPy, CuPy, PyTorch, JAX or another array API library, got {kind(a)}"
+                ) from None
+            found[np if xp.__name__ == "array_api_compat.numpy" else xp] = a
+    if len(found) > 1:
+        raise TypeError(
+            "arrays of different libraries do not mix: got "
+            + " and ".join(sorted(library(a) for a in found.values()))
+            + "; convert them to one library first"
+        )
+    return next(iter(found))
+
+
+def is_array(a: Any) -> bool:
+    """Tell whether ``a`` is an array of a supported library (a NumPy scalar or a list is not)."""
+    if type(a) is np.ndarray:
+        return True
+    if isinstance(a, (np.generic, list, tuple, int, float, complex, str, type(None))):
+        return False
+    import array_api_compat
+
+    return array_api_compat.is_array_api_obj(a)
+
+
+def is_sparse(a: Any) -> bool:
+    """Tell whether ``a`` is a sparse matrix or array of SciPy or CuPy, without importing either."""
+    for module in ("scipy.sparse", "cupyx.scipy.sparse"):
+        sparse = sys.modules.get(module)
+        if sparse is not None and sparse.issparse(a):
+            return True
+    return False
+
+
+def is_linear_operator(a: Any) -> bool:
+    """Tell whether ``a`` is a ``LinearOperator`` of SciPy or CuPy, without importing either."""
+    for module in ("scipy.sparse.linalg", "cupyx.scipy.sparse.linalg"):
+        linalg = sys.modules.get(module)
+        if linalg is not None and isinstance(a, linalg.LinearOperator):
+            return True
+    return False
+
+
+def is_scalar(a: Any) -> bool:
+    """Tell whether ``a`` is a number: Python's, NumPy's, or a 0-d array of any library."""
+    return isinstance(a, (int, float, complex, np.number)) or (getattr(a, "ndim", None) == 0 and is_array(a))
+
+
+def library(a: Array) -> str:
+    """Return the name of the library of ``a``, with its device where that is not the only one."""
+    name = type(a).__module__.partition(".")[0]
+    name = {"jaxlib": "jax"}.get(name, name)
+    return name if type(a) is np.ndarray else f"{name} ({device(a)})"
+
+
+def device(a: Array) -> Any:
+    """Return the device of ``a``, as creation functions take it."""
+    if type(a) is np.ndarray:
+        return "cpu"
+    import array_api_compat
+
+    return array_api_compat.device(a)
+
+
+def dtype_name(dtype: Any) -> str:
+    """Return the name of a dtype of any library, e.g. ``"float32"``."""
+    name = getattr(dtype, "name", None)
+    return name if isinstance(name, str) else str(dtype).rpartition(".")[2]
+
+
+def is_complex(a: Array) -> bool:
+    """Tell whether the elements of ``a`` are complex."""
+    if type(a) is np.ndarray:
+        return a.dtype.kind == "c"
+    return dtype_name(a.dtype).startswith("complex")
+
+
+def same_dtype(a: Any, b: Any) -> bool:
+    """Tell whether two dtypes (of one library or several) are the same."""
+    return a is b or a == b or dtype_name(a) == dtype_name(b)
+
+
+@lru_cache(maxsize=64)
+def _eps(name: str) -> float:
+    return float(np.finfo(name).eps)
+
+
+def eps(a: Array) -> float:
+    """Return the unit roundoff spacing of the elements of ``a``."""
+    return _eps(dtype_name(a.dtype))
+
+
+def H(a: Array) -> Array:
+    """Return the conjugate transpose (the standard has no ``.mH``)."""
+    if type(a) is np.ndarray:
+        return a.T.conj() if a.dtype.kind == "c" else a.T
+    return namespace(a).conj(a).mT if is_complex(a) else a.mT
+
+
+def conj(a: Array) -> Array:
+    """Return the entrywise conjugate; real arrays as they are."""
+    return namespace(a).conj(a) if is_complex(a) else a
+
+
+def eye(n: int, like: Array) -> Array:
+    """Return the n x n identity in the library, dtype and device of ``like``."""
+    return namespace(like).eye(n, dtype=like.dtype, device=device(like))
+
+
+def zeros(shape: tuple[int, ...], like: Array) -> Array:
+    """Return zeros in the library, dtype and device of ``like``."""
+    return namespace(like).zeros(shape, dtype=like.dtype, device=device(like))
+
+
+def astype(a: Array, dtype: Any) -> Array:
+    """Cast ``a`` to ``dtype``, given as a dtype of its library or by name."""
+    if type(a) is np.ndarray:
+        return a.astype(dtype_name(dtype), copy=False)
+    xp = namespace(a)
+    return xp.astype(a, getattr(xp, dtype_name(dtype)), copy=False)
+
+
+def from_host(a: np.ndarray, like: Array) -> Array:
+    """Move a host array into the library and device of ``like``, keeping its dtype."""
+    if type(like) is np.ndarray:
+        return a
+    return namespace(like).asarray(np.ascontiguousarray(a), device=device(like))
+
+
+def to_host(a: Array) -> np.ndarray:
+    """Copy an array of any library to a NumPy array on the host."""
+    if type(a) is np.ndarray:
+        return a
+    module = type(a).__module__.partition(".")[0]
+    if module == "cupy":
+        return a.get()
+    if module == "torch":
+        return a.detach().cpu().resolve_conj().numpy()
+    try:
+        return np.asarray(a)
+    except RuntimeError:  # array-api-strict off its CPU device
+        import array_api_strict
+
+        return np.asarray(a.to_device(array_api_strict.Device("CPU_DEVICE")))
+
+
+def scalar(a: Array) -> float:
+    """Return a 0-d real array as a Python float (on a GPU this waits for the device)."""
+    return float(a)
+
+
+def all_finite(a: Array) -> bool:
+    """Tell whether all elements are finite (on a GPU this waits for the device)."""
+    if type(a) is np.ndarray:
+        flat = a.ravel(order="K")
+        if np.isfinite(
+            np.vdot(flat, flat).real
+        ):  # the common case, at a tenth of the cost of isfinite(a).all()
+            return True
+        return bool(np.isfinite(a).all())
+    xp = namespace(a)
+    return bool(xp.all(xp.isfinite(a)))
+
+
+def norm(a: Array) -> float:
+    """Return the Frobenius norm of a matrix (or the norm of a vector) as a Python float."""
+    if type(a) is np.ndarray:
+        return float(np.linalg.norm(a))
+    xp = namespace(a)
+    return scalar(xp.linalg.vector_norm(xp.reshape(a, (-1,))))
+
+
+def memory_order(a: Array) -> str:
+    """Return "C" or "F" for the memory order of a contiguous matrix, "" for a strided view."""
+    flags = getattr(a, "flags", None)
+    if flags is not None and hasattr(flags, "c_contiguous"):
+        return "C" if flags.c_contiguous else "F" if flags.f_contiguous else ""
+    if hasattr(a, "is_contiguous"):
+        return "C" if a.is_contiguous() else "F" if a.mT.is_contiguous() else ""
+    return "C"
+
+
+def kind(a: Any) -> str:
+    """Describe a value in an error message: its type, and shape and dtype where it has them."""
+    text = type(a).__name__
+    if getattr(a, "shape", None) is not None:
+        text += f" of shape {tuple(a.shape)}"
+    if getattr(a, "dtype", None) is not None:
+        text += f" and dtype {dtype_name(a.dtype)}"
+    return text

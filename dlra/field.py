@@ -1,0 +1,314 @@
+"""What F may be, and how it is asked for F(t, Y).
+
+A user gives a plain callable of a dense array, :func:`factored` (a callable of a :class:`~dlra.LowRank`), a
+:class:`~dlra.SemiLinear`, or any of the first two for a list of matrices. A :class:`Field` hides the
+difference from the integrators: they hand over a tuple of members and receive a tuple of :class:`Value`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from dlra import lazy
+from dlra.backend import (
+    Array,
+    astype,
+    dtype_name,
+    is_array,
+    is_linear_operator,
+    is_sparse,
+    kind,
+    library,
+    same_dtype,
+)
+from dlra.errors import DlraWarning
+from dlra.lowrank import LowRank, any_factor
+from dlra.semilinear import SemiLinear
+
+__all__ = ["Factored", "Field", "Value", "factored"]
+
+Member = Any
+"""A member of the state: a LowRank, or a plain array."""
+
+
+class Factored:
+    """A field declared with :func:`factored`; calling it calls the function."""
+
+    def __init__(self, function: Callable[..., Any]):
+        if not callable(function):
+            raise TypeError(f"factored takes a callable F(t, Y) or F(Y), got {kind(function)}")
+        self.function = function
+        functools.update_wrapper(self, function, updated=())
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"factored({getattr(self.function, '__qualname__', self.function)!s})"
+
+
+def factored(F: Callable[..., Any]) -> Factored:
+    """Declare that F works on low-rank factors. Usable as a decorator.
+
+    Parameters
+    ----------
+    F : callable
+        ``F(t, Y)`` or ``F(Y)`` (see :func:`dlra.solve`), called with a :class:`~dlra.LowRank` Y, shape (m,
+        n), whose factors need not be orthonormal. Returns the m x n matrix F as anything that can do
+        ``G @ X`` and ``G.H @ X``: a LowRank, a sparse matrix, a ``LinearOperator``, an array, or a sum of
+        those, which stays lazy. For a coupled system it is called with a list and returns a list.
+
+    Returns
+    -------
+    Factored
+
+    Examples
+    --------
+    The same expression works with and without ``factored``, at cost O((m + n) r) and O(m n):
+
+    >>> import numpy as np
+    >>> from dlra import factored
+    >>> A, C = np.diag([-1.0, -2.0, -3.0]), np.ones((3, 1))
+    >>> F = factored(lambda t, Y: A @ Y + Y @ A.T + C @ C.T)
+    """
+    return F if isinstance(F, Factored) else Factored(F)
+
+
+class Value:
+    """The value G = F(t, Y) for one low-rank member, known by its products.
+
+    ``G @ X`` and ``G.H @ X`` give thin arrays in the dtype of the state, ``G.rows(i)`` and ``G.columns(j)``
+    samples, and ``G.rest`` the value without the declared stiff linear part (G itself where there is none).
+    """
+
+    __slots__ = ("dtype", "matrix", "shape")
+
+    def __init__(self, matrix: Any, dtype: Any):
+        self.matrix = matrix
+        self.dtype = dtype
+        self.shape = tuple(matrix.shape)
+
+    def __matmul__(self, X: Array) -> Array:
+        return self._cast(lazy.apply(self.matrix, X))
+
+    @property
+    def H(self) -> _Adjoint:
+        """The conjugate transpose, for ``G.H @ X``."""
+        return _Adjoint(self)
+
+    @property
+    def rest(self) -> Value | None:
+        """The value without the stiff linear part; None where nothing is left."""
+        return self
+
+    def rows(self, indices: Array) -> Array:
+        """Rows with the given indices, as an array."""
+        return self._cast(lazy.rows(self.matrix, indices))
+
+    def columns(self, indices: Array) -> Array:
+        """Columns with the given indices, as an array."""
+        return self._cast(lazy.columns(self.matrix, indices))
+
+    def _cast(self, Z: Array) -> Array:
+        return Z if Z.dtype == self.dtype else astype(Z, self.dtype)
+
+
+class _Adjoint:
+    __slots__ = ("value",)
+
+    def __init__(self, value: Value):
+        self.value = value
+
+    def __matmul__(self, X: Array) -> Array:
+        value = self.value
+        return value._cast(lazy.apply_adjoint(value.matrix, X))
+
+
+class _SemiLinearValue(Value):
+    """Value of a SemiLinear: the full matrix is put together only if somebody asks for it."""
+
+    __slots__ = ("_Y", "_full", "_rest", "_semilinear")
+
+    def __init__(self, semilinear: SemiLinear, Y: LowRank, rest: Value | None):
+        self._semilinear, self._Y, self._rest, self._full = semilinear, Y, rest, None
+        self.dtype, self.shape = Y.dtype, Y.shape
+
+    @property
+    def matrix(self) -> Any:  # type: ignore[override]
+        if self._full is None:
+            linear = self._semilinear.linear_part(self._Y)
+            self._full = linear if self._rest is None else linear + self._rest.matrix
+        return self._full
+
+    @property
+    def rest(self) -> Value | None:
+        return self._rest
+
+
+class CallError(Exception):
+    """The user's function raised ``__cause__``. Internal."""
+
+
+class Field:
+    """A vector field as the integrators see it, bound to the kind of state it will be asked about.
+
+    Parameters
+    ----------
+    F : callable, Factored or SemiLinear
+        As given by the user.
+    Ys : tuple of members
+        The initial state: fixes shapes, dtype and library.
+    args : tuple
+        Extra arguments of F.
+    system : bool
+        Whether F takes and returns lists.
+
+    Attributes
+    ----------
+    nfev : int
+        Number of evaluations so far.
+    linear : tuple
+        Per member the pair of :class:`~dlra.semilinear.StiffOperator` or None, or () where no member has one.
+    """
+
+    def __init__(self, F: Any, Ys: tuple[Member, ...], args: tuple[Any, ...] = (), system: bool = False):
+        if not isinstance(args, tuple):
+            raise TypeError(
+                f"args must be a tuple of extra arguments for F, got {kind(args)}; write args=(value,)"
+            )
+        self.F = F
+        self.system = system
+        self.nfev = 0
+        self.linear: tuple[Any, ...] = ()
+        self._warned = False
+        if isinstance(F, SemiLinear):
+            if system or not isinstance(Ys[0], LowRank):
+                raise TypeError("SemiLinear is a field for one matrix; Y0 must be a single LowRank")
+            F.check_state(Ys[0])
+            self.linear = (F.operators,)
+            source = F.G
+        else:
+            source = F
+        self._factored = isinstance(source, Factored)
+        self._constant = None
+        if isinstance(F, SemiLinear) and (source is None or not callable(source)):
+            self._constant = None if source is None else self._admit(source, Ys[0])
+            self._call = None
+        else:
+            self._call = _guarded(bind(source, args))
+
+    def __call__(self, t: float, Ys: tuple[Member, ...]) -> tuple[Any, ...]:
+        """Evaluate at (t, Ys): a tuple with a :class:`Value` for each LowRank, an array for each array."""
+        self.nfev += 1
+        if isinstance(self.F, SemiLinear):
+            Y = Ys[0]
+            rest = self._constant if self._call is None else self._admit(self._call(t, self._shown(Y)), Y)
+            return (_SemiLinearValue(self.F, Y, rest),)
+        assert self._call is not None
+        if not self.system:
+            return (self._admit(self._call(t, self._shown(Ys[0])), Ys[0]),)
+        values = self._call(t, [self._shown(Y) for Y in Ys])
+        if not isinstance(values, (list, tuple)):
+            raise TypeError(
+                f"F of a coupled system of {len(Ys)} members must return a list, got {kind(values)}"
+            )
+        if len(values) != len(Ys):
+            raise ValueError(f"F returned {len(values)} matrices for a coupled system of {len(Ys)} members")
+        return tuple(self._admit(G, Y, f"[{i}]") for i, (G, Y) in enumerate(zip(values, Ys, strict=True)))
+
+    def _shown(self, Y: Member) -> Any:
+        """Y as F wants to see it."""
+        return Y if self._factored or not isinstance(Y, LowRank) else Y.to_dense()
+
+    def _admit(self, G: Any, Y: Member, which: str = "") -> Any:
+        """Check what F returned for the member Y, and wrap it."""
+        like = Y._U if isinstance(Y, LowRank) else Y
+        if not (isinstance(G, LowRank) and G.dtype == like.dtype and G.shape == Y.shape):
+            self._check(G, Y, like, which)
+        if isinstance(Y, LowRank):
+            return Value(G, like.dtype)
+        G = lazy.dense(G)
+        return G if same_dtype(G.dtype, like.dtype) else astype(G, like.dtype)
+
+    def _check(self, G: Any, Y: Member, like: Array, which: str) -> None:
+        name = f"F's return value{which}"
+        if G is None:
+            raise TypeError(f"{name} is None; is a return statement missing?")
+        known = is_array(G) or is_sparse(G) or is_linear_operator(G) or isinstance(G, lazy.Operand)
+        if not known and not (hasattr(G, "__matmul__") and hasattr(G, "shape") and hasattr(G, "dtype")):
+            raise TypeError(
+                f"{name} must be a matrix (array, sparse matrix, LinearOperator, LowRank or a sum of those), got {kind(G)}"
+            )
+        if tuple(G.shape) != tuple(Y.shape):
+            raise ValueError(f"{name} must have the shape of Y, {tuple(Y.shape)}, got {tuple(G.shape)}")
+        sample = any_factor(G) if isinstance(G, LowRank) else G
+        if is_array(sample) and library(sample) != library(like):
+            raise TypeError(
+                f"{name} is an array of {library(sample)}, but Y0 of {library(like)}; give both to one library and device"
+            )
+        got, wanted = dtype_name(G.dtype), dtype_name(like.dtype)
+        if "complex" in got and "complex" not in wanted:
+            raise TypeError(
+                f"{name} is {got} but Y0 is {wanted}: start from a complex state, Y0.astype('complex128') "
+                f"(or 'complex64')"
+            )
+        if got in ("float64", "complex128") and wanted in ("float32", "complex64") and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"F returns {got} for a {wanted} Y0; its values are cast to {wanted}. Give the constants inside F the "
+                f"dtype {wanted}, or start from Y0.astype('{got}')",
+                DlraWarning,
+                stacklevel=2,
+            )
+
+
+def bind(F: Any, args: tuple[Any, ...]) -> Callable[[float, Any], Any]:
+    """Return F as a function of (t, Y), by the number of its required positional parameters."""
+    function = F.function if isinstance(F, Factored) else F
+    if not callable(function):
+        raise TypeError(f"F must be callable, F(t, Y) or F(Y), or a dlra.SemiLinear, got {kind(function)}")
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return lambda t, Y: function(t, Y, *args)
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = sum(p.default is p.empty for p in positional)
+    variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    extra = len(args)
+    if required == 2 + extra or (variadic and required < 1 + extra):
+        return lambda t, Y: function(t, Y, *args)
+    if required == 1 + extra:
+        return lambda _, Y: function(Y, *args)
+    shown = ", ".join(p.name for p in positional) or "nothing"
+    raise TypeError(
+        "F must take (t, Y) or (Y)"
+        + (f" and the {extra} extra arguments in args" if extra else "")
+        + f", got a function of {required} required positional arguments ({shown})"
+    )
+
+
+def _guarded(call: Callable[[float, Any], Any]) -> Callable[[float, Any], Any]:
+    """Mark what the user's function raises, to tell it from complaints about what it returns."""
+
+    def guarded(t: float, Y: Any) -> Any:
+        try:
+            return call(t, Y)
+        except Exception as error:
+            raise CallError from error
+
+    return guarded
+
+
+def operands_hint(error: BaseException) -> str:
+    """Return a remedy for an operator that did not recognise a LowRank, or an empty string."""
+    if isinstance(error, (TypeError, ValueError)) and ("LowRank" in str(error) or "LazySum" in str(error)):
+        if "dlra" not in str(error) and "to_dense" not in str(error):
+            return (
+                "; an operator that does not know LowRank (SciPy's LinearOperator, array-api-strict) is applied with "
+                "dlra.matmul(A, Y)"
+            )
+    return ""

@@ -1,0 +1,70 @@
+"""Integrators for matrix differential equations on low-rank factors.
+
+Each is a frozen dataclass of options; one file each, reading like the box in its paper. A step speaks a small
+protocol, so that other code can supply the values of F: see :class:`Ask`, :func:`drive` and "Write your own
+integrator" in the documentation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dlra.integrators._base import Integrator
+from dlra.integrators._equations import Equation, k_equation, l_equation, s_equation
+from dlra.integrators._protocol import Ask, StepResult, drive, together
+from dlra.integrators.augmented_bug import AugmentedBUG
+from dlra.integrators.bug import BUG
+from dlra.integrators.galerkin import Galerkin
+from dlra.integrators.projector_splitting import ProjectorSplitting
+
+__all__ = [
+    "BUG",
+    "Ask",
+    "AugmentedBUG",
+    "Equation",
+    "Galerkin",
+    "Integrator",
+    "ProjectorSplitting",
+    "StepResult",
+    "by_name",
+    "drive",
+    "k_equation",
+    "l_equation",
+    "names",
+    "s_equation",
+    "together",
+]
+
+_METHODS: dict[str, type[Integrator]] = {
+    cls.name: cls for cls in (BUG, AugmentedBUG, ProjectorSplitting, Galerkin)
+}
+
+
+def names() -> list[str]:
+    """Return the names of all methods, as :func:`dlra.solve` takes them."""
+    return list(_METHODS)
+
+
+def by_name(method: Any, **options: Any) -> Integrator:
+    """Return the integrator of a name (with options), or the integrator object itself.
+
+    Raises
+    ------
+    ValueError
+        Unknown name; the text lists the known ones.
+    TypeError
+        Neither a name nor an integrator, or an unknown option.
+    """
+    if isinstance(method, Integrator):
+        return method
+    if isinstance(method, str):
+        if method not in _METHODS:
+            raise ValueError(f"unknown method {method!r}; known are {', '.join(map(repr, _METHODS))}")
+        return _METHODS[method](**options)
+    if isinstance(method, type) and issubclass(method, Integrator):
+        raise TypeError(
+            f"method must be an integrator object or a name: write {method.__name__}(), with parentheses"
+        )
+    raise TypeError(
+        f"method must be a name ({', '.join(map(repr, _METHODS))}) or an integrator object, got {method!r}"
+    )

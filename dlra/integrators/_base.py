@@ -1,0 +1,170 @@
+"""What integrators share: options, their checks, and the move of a state into augmented bases."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+from dlra import linalg, substeps
+from dlra.backend import Array, norm
+from dlra.integrators._protocol import StepResult, Steps
+from dlra.lowrank import BOTH, LowRank
+
+Members = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Integrator(ABC):
+    """One step of a method: options only, no state."""
+
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+
+    @abstractmethod
+    def step(self, t: float, h: float, Ys: Members, field: Any) -> Steps[StepResult]:
+        """Advance Ys from t to t + h (h < 0 goes backward).
+
+        Parameters
+        ----------
+        t, h : float
+        Ys : tuple
+            Members: LowRank with orthonormal U and V, or plain arrays.
+        field : Field
+            Tells what F declares about itself (``field.linear``); it is not called.
+
+        Yields
+        ------
+        list of Ask
+            Independent questions for F; a list with one tuple of values per Ask is sent back.
+
+        Returns
+        -------
+        StepResult
+        """
+
+    def check(self, Ys: Members, field: Any) -> None:  # noqa: B027
+        """Raise an error, or warn, where the options do not fit the state or the field. Called once before a run."""
+
+    def __repr__(self) -> str:
+        shown = [
+            f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if getattr(self, f.name) != f.default
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+@dataclass(frozen=True, repr=False)
+class WithSubstep(Integrator):
+    """A method with small equations to solve."""
+
+    substep: Any = field(default="auto", kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        substeps.resolve(self.substep)
+
+    @property
+    def _substep(self) -> Any:
+        return substeps.resolve(self.substep)
+
+
+@dataclass(frozen=True, repr=False)
+class RankAdaptive(Integrator):
+    """A method that truncates. Each option is a value, or a sequence with one value per member of a system."""
+
+    rtol: float | Sequence[float] = field(default=0.0, kw_only=True)
+    atol: float | Sequence[float] = field(default=0.0, kw_only=True)
+    min_rank: int | Sequence[int] = field(default=1, kw_only=True)
+    max_rank: int | Sequence[int | None] | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        for options in self._options(_count(self._given())):
+            linalg.check_rank_options(*options)
+        super().__post_init__()
+
+    def check(self, Ys: Members, field: Any) -> None:
+        count = _count(self._given())
+        if count not in (None, len(Ys)):
+            raise ValueError(f"rank options are given for {count} members, but the state has {len(Ys)}")
+        for Y, (_, _, min_rank, _) in zip(Ys, self._options(len(Ys)), strict=True):
+            if isinstance(Y, LowRank) and min_rank > min(Y.shape):
+                raise ValueError(f"min_rank must not exceed min(m, n) = {min(Y.shape)} of Y0, got {min_rank}")
+        super().check(Ys, field)
+
+    def truncated(self, Y_hat: Members, cores: list[Array], ranks: list[int | None]) -> tuple[Members, float]:
+        """Replace the cores of Y_hat and truncate; ``ranks`` are those before the step. Dense members are
+        replaced."""
+        Ys, discarded = [], []
+        for Y, core, rank, options in zip(Y_hat, cores, ranks, self._options(len(Y_hat)), strict=True):
+            if not isinstance(Y, LowRank):
+                Ys.append(core)
+                continue
+            rtol, atol, min_rank, max_rank = options
+            if rtol == 0 and atol == 0 and max_rank is None:  # fixed rank
+                min_rank = max_rank = rank
+            Y1, dropped = linalg.svd_truncate(Y, Y._U, core, Y._V, rtol, atol, min_rank, max_rank)
+            Ys.append(Y1)
+            discarded.append(dropped)
+        return tuple(Ys), math.hypot(*discarded)
+
+    def _given(self) -> tuple[Any, ...]:
+        return self.rtol, self.atol, self.min_rank, self.max_rank
+
+    def _options(self, count: int | None) -> list[tuple[Any, ...]]:
+        columns = [list(g) if _is_sequence(g) else [g] * (count or 1) for g in self._given()]
+        return list(zip(*columns, strict=True))
+
+
+def augmented(Ys: Members, dK: list[Array], dL: list[Array]) -> Members:
+    """Carry Ys into the bases Û = [U₀ | ·] ∋ dK and V̂ = [V₀ | ·] ∋ dL, unchanged: Ŝ = [[S₀, 0], [0, 0]]."""
+    increments = iter(zip(dK, dL, strict=True))
+    out = []
+    for Y in Ys:
+        if isinstance(Y, LowRank):
+            dK_i, dL_i = next(increments)
+            U, V = linalg.augment(Y._U, dK_i), linalg.augment(Y._V, dL_i)
+            Y = LowRank._make(U, linalg.embed(Y.S, U.shape[1], V.shape[1]), V, BOTH)
+        out.append(Y)
+    return tuple(out)
+
+
+def with_cores(Ys: Members, cores: list[Array]) -> Members:
+    """Ys with new cores in the same orthonormal bases; dense members are replaced."""
+    return tuple(
+        LowRank._make(Y._U, core, Y._V, BOTH) if isinstance(Y, LowRank) else core
+        for Y, core in zip(Ys, cores, strict=True)
+    )
+
+
+def ranks(Ys: Members) -> list[int | None]:
+    """Ranks of the low-rank members, None for dense ones."""
+    return [Y.rank if isinstance(Y, LowRank) else None for Y in Ys]
+
+
+def advanced(X: list[Array], dX: list[Array]) -> list[Array]:
+    """X + dX, per unknown."""
+    return [x + d for x, d in zip(X, dX, strict=True)]
+
+
+def normal_component(Ys: Members, slopes: list[Array] | None) -> float:
+    """‖Ũᴴ F Ṽ‖ from the first slopes of the S-equation in augmented bases: the part of F that tangent vectors
+    miss."""
+    if slopes is None:
+        return math.nan
+    parts = [norm(F[Y.rank :, Y.rank :]) for Y, F in zip(Ys, slopes, strict=True) if isinstance(Y, LowRank)]
+    return math.hypot(*parts)
+
+
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _count(given: tuple[Any, ...]) -> int | None:
+    counts = {len(g) for g in given if _is_sequence(g)}
+    if len(counts) > 1:
+        raise ValueError(f"rank options per member need one length, got lengths {sorted(counts)}")
+    return counts.pop() if counts else None

@@ -1,0 +1,190 @@
+"""The small equations of a step: the K-, L- and S-equation of one state or of many coupled ones.
+
+With Y = U S Vᴴ the three are
+
+* K-equation: K' = F(t, K V₀ᴴ) V₀,        K(t₀) = U₀ S₀   (m x r)
+* L-equation: L' = F(t, U₀ Lᴴ)ᴴ U₀,       L(t₀) = V₀ S₀ᴴ  (n x r)
+* S-equation: S' = Uᴴ F(t, U S Vᴴ) V,     S(t₀) given     (r x r)
+
+An :class:`Equation` carries the thin unknowns of all members, so that a substep advances them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dlra.backend import Array, H, all_finite, zeros
+from dlra.errors import StageError
+from dlra.integrators._protocol import Ask
+from dlra.lowrank import BOTH, LEFT, RIGHT, LowRank
+
+__all__ = ["Equation", "k_equation", "l_equation", "s_equation"]
+
+Members = tuple[Any, ...]
+
+
+class Equation:
+    """X' = project(F(t, lift(X))) for a list X of thin arrays.
+
+    Attributes
+    ----------
+    stage : str
+        "K", "L" or "S".
+    X : list of arrays
+        Initial values.
+    linear : list or None
+        Per unknown the pair (L, R) of the stiff linear part X' = L X + X R + ... in the coordinates of the
+        equation (a StiffOperator or a small array each, None for a missing side), or None; None where no
+        member has one.
+    start : tuple of values or None
+        F at the initial value, where it is already known.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        X: list[Array],
+        lift: Callable[[list[Array]], Members],
+        project: Callable[[Members, bool], list[Array]],
+        linear: list[Any] | None,
+        start: Members | None,
+    ):
+        self.stage, self.X, self.lift, self.linear = stage, X, lift, linear
+        self._project = project
+        self._start = start
+        self._first: dict[bool, list[Array]] = {}
+
+    def ask(self, t: float, X: list[Array]) -> Ask:
+        """The question for F at lift(X)."""
+        return Ask(self.stage, t, self.lift(X))
+
+    def slopes(self, t: float, values: Members, rest: bool = False) -> list[Array]:
+        """Project values of F (``rest``: without its stiff linear part) to slopes of the unknowns."""
+        slopes = self._project(values, rest)
+        for slope in slopes:
+            if not all_finite(slope):
+                raise StageError(t, self.stage, "F produced NaN or infinite values")
+        return slopes
+
+    def first(self, t: float, rest: bool = False) -> list[Array] | None:
+        """The slopes at the initial value (``rest``: without the stiff linear part), or None where F is not
+        known there."""
+        if self._start is None:
+            return None
+        if rest not in self._first:
+            self._first[rest] = self.slopes(t, self._start, rest)
+        return self._first[rest]
+
+
+def k_equation(Ys: Members, field: Any, start: Members | None = None) -> Equation:
+    """The K-equation from Ys = (U₀ S₀ V₀ᴴ, ...); ``start``: values of F at Ys, if known. Dense members stay fixed."""
+    low = _low(Ys)
+
+    def lift(K: list[Array]) -> Members:
+        return _replaced(
+            Ys, low, [LowRank._make(K_i, None, Ys[i]._V, RIGHT) for i, K_i in zip(low, K, strict=True)]
+        )
+
+    def project(values: Members, rest: bool) -> list[Array]:
+        return [_product(values[i], Ys[i]._V, Ys[i]._U.shape[0], rest) for i in low]
+
+    linear = None
+    if field.linear:
+        linear = [_k_linear(field.linear[i], Ys[i]) for i in low]
+    return Equation("K", [Ys[i]._U @ Ys[i].S for i in low], lift, project, linear, start)
+
+
+def l_equation(Ys: Members, field: Any, start: Members | None = None) -> Equation:
+    """The L-equation from Ys = (U₀ S₀ V₀ᴴ, ...); ``start``: values of F at Ys, if known. Dense members stay fixed."""
+    low = _low(Ys)
+
+    def lift(L: list[Array]) -> Members:
+        return _replaced(
+            Ys, low, [LowRank._make(Ys[i]._U, None, L_i, LEFT) for i, L_i in zip(low, L, strict=True)]
+        )
+
+    def project(values: Members, rest: bool) -> list[Array]:
+        return [_product(values[i], Ys[i]._U, Ys[i]._V.shape[0], rest, adjoint=True) for i in low]
+
+    linear = None
+    if field.linear:
+        linear = [_l_linear(field.linear[i], Ys[i]) for i in low]
+    return Equation("L", [Ys[i]._V @ H(Ys[i].S) for i in low], lift, project, linear, start)
+
+
+def s_equation(Ys: Members, field: Any, start: Members | None = None, backward: bool = False) -> Equation:
+    """The S-equation in the bases of Ys, from their cores; dense members advance with it, as they are.
+
+    ``backward`` gives S' = -Uᴴ F V for the cores (projector splitting); dense members advance forward all the
+    same.
+    """
+    low = _low(Ys)
+    sign = -1.0 if backward else 1.0
+
+    def lift(X: list[Array]) -> Members:
+        return tuple(
+            LowRank._make(Y._U, X_i, Y._V, BOTH) if isinstance(Y, LowRank) else X_i
+            for Y, X_i in zip(Ys, X, strict=True)
+        )
+
+    def project(values: Members, rest: bool) -> list[Array]:
+        slopes = []
+        for Y, value in zip(Ys, values, strict=True):
+            if isinstance(Y, LowRank):
+                slope = H(Y._U) @ _product(value, Y._V, Y._U.shape[0], rest)
+                slopes.append(-slope if backward else slope)
+            else:
+                slopes.append(value)
+        return slopes
+
+    linear = None
+    if field.linear:
+        linear = [_s_linear(field.linear[i], Y, sign) if i in low else None for i, Y in enumerate(Ys)]
+    return Equation("S", [Y.S if isinstance(Y, LowRank) else Y for Y in Ys], lift, project, linear, start)
+
+
+def _low(Ys: Members) -> list[int]:
+    return [i for i, Y in enumerate(Ys) if isinstance(Y, LowRank)]
+
+
+def _replaced(Ys: Members, indices: list[int], new: list[Any]) -> Members:
+    out = list(Ys)
+    for i, Y in zip(indices, new, strict=True):
+        out[i] = Y
+    return tuple(out)
+
+
+def _product(value: Any, X: Array, height: int, rest: bool, adjoint: bool = False) -> Array:
+    """G @ X or Gᴴ @ X, for the whole value or for its rest."""
+    G = value.rest if rest else value
+    if G is None:
+        return zeros((height, X.shape[1]), X)
+    return (G.H if adjoint else G) @ X
+
+
+def _k_linear(operators: Any, Y: LowRank) -> Any:
+    """(E⁻¹A, V₀ᴴ B E⁻ᴴ V₀)."""
+    if operators is None:
+        return None
+    left, right = operators
+    return left, None if right is None else H(right.compressed(Y._V))
+
+
+def _l_linear(operators: Any, Y: LowRank) -> Any:
+    """(E⁻¹Bᴴ, (U₀ᴴ E⁻¹A U₀)ᴴ)."""
+    if operators is None:
+        return None
+    left, right = operators
+    return right, None if left is None else H(left.compressed(Y._U))
+
+
+def _s_linear(operators: Any, Y: LowRank, sign: float) -> Any:
+    """(Uᴴ E⁻¹A U, Vᴴ B E⁻ᴴ V), times the sign of the equation."""
+    if operators is None:
+        return None
+    left, right = operators
+    return (
+        None if left is None else sign * left.compressed(Y._U),
+        None if right is None else sign * H(right.compressed(Y._V)),
+    )

@@ -1,0 +1,62 @@
+"""The fixed-rank basis-update & Galerkin (BUG) integrator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from dlra.backend import H
+from dlra.integrators._base import Members, WithSubstep, advanced, with_cores
+from dlra.integrators._equations import k_equation, l_equation, s_equation
+from dlra.integrators._protocol import Ask, StepResult, Steps, together
+from dlra.linalg import qr
+from dlra.lowrank import BOTH, LowRank
+
+
+@dataclass(frozen=True, repr=False)
+class BUG(WithSubstep):
+    """The fixed-rank basis-update & Galerkin integrator ("unconventional" integrator).
+
+    One step from Y₀ = U₀ S₀ V₀ᴴ of rank r:
+
+    1. K-step: K' = F(t, K V₀ᴴ) V₀ from U₀S₀; U₁ = orth K(t₁), M = U₁ᴴU₀. Independently the
+       L-step: L' = F(t, U₀ Lᴴ)ᴴ U₀ from V₀S₀ᴴ; V₁ = orth L(t₁), N = V₁ᴴV₀.
+    2. S-step: S' = U₁ᴴ F(t, U₁ S V₁ᴴ) V₁ from M S₀ Nᴴ.
+
+    Parameters
+    ----------
+    substep : str or object
+        Stepper of the small equations: "auto", "euler", "heun", "rk4", "adaptive", "exponential",
+        "exponential-euler".
+
+    Notes
+    -----
+    Order 1, robust to small singular values. Exact for F = A'(t) with rank A(t) = r where M and N are
+    invertible; keeps (skew-)symmetry; solves no equation backward. Y₀ is projected onto the new bases, so
+    norm and energy drift at first order and gradient flows need not descend: use :class:`AugmentedBUG` where
+    that matters.
+
+    References
+    ----------
+    G. Ceruti, C. Lubich, An unconventional robust integrator for dynamical low-rank approximation, BIT Numer.
+    Math. 62 (2022) 23-44, arXiv:2010.02022.
+    """
+
+    name: ClassVar[str] = "bug"
+
+    def step(self, t: float, h: float, Ys: Members, field: Any) -> Steps[StepResult]:
+        (F0,) = yield [Ask("start", t, Ys)]
+        k, l = k_equation(Ys, field, F0), l_equation(Ys, field, F0)
+        dK, dL = yield from together(self._substep(t, h, k), self._substep(t, h, l))
+        updates = iter(zip(advanced(k.X, dK), advanced(l.X, dL), strict=True))
+        Y_hat = tuple(_in_bases(Y, *next(updates)) if isinstance(Y, LowRank) else Y for Y in Ys)
+        s = s_equation(Y_hat, field)
+        dS = yield from self._substep(t, h, s)
+        return StepResult(with_cores(Y_hat, advanced(s.X, dS)))
+
+
+def _in_bases(Y: LowRank, K: Any, L: Any) -> LowRank:
+    """U₁ (M S₀ Nᴴ) V₁ᴴ: Y projected onto the ranges of K and L."""
+    U1, V1 = qr(K)[0], qr(L)[0]
+    M, N = H(U1) @ Y._U, H(V1) @ Y._V
+    return LowRank._make(U1, M @ Y.S @ H(N), V1, BOTH)

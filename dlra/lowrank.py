@@ -1,0 +1,607 @@
+"""The matrix type Y = U S Vᴴ."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from typing import Any
+
+import numpy as np
+
+from dlra import linalg
+from dlra.backend import (
+    DTYPES,
+    Array,
+    H,
+    astype,
+    conj,
+    device,
+    dtype_name,
+    eye,
+    is_array,
+    is_linear_operator,
+    is_scalar,
+    is_sparse,
+    kind,
+    namespace,
+    norm,
+    to_host,
+)
+from dlra.lazy import LazySum, Operand, take, terms_of
+from dlra.linalg import BOTH, LEFT, RIGHT
+
+__all__ = ["LowRank"]
+
+
+class LowRank(Operand):
+    """An m x n matrix Y = U S Vᴴ of low rank, held by its factors.
+
+    Immutable. The algebra below is exact and costs O((m + n) r); nothing ever forms the m n entries except
+    :meth:`to_dense`. There is deliberately no conversion to an array behind the caller's back: ``np.sin(Y)``,
+    ``Y**3`` and the like raise a TypeError.
+
+    Parameters
+    ----------
+    U : array, shape (m, r)
+        Left factor. Need not have orthonormal columns (``K Vᴴ`` or a gradient are LowRank too); integrators
+        return orthonormal U and V.
+    S : array, shape (r, r), or None
+        The core; None for the identity, Y = U Vᴴ. Rectangular (r₁, r₂) where U and V have r₁ and r₂ columns.
+    V : array, shape (n, r)
+        Right factor. Note Vᴴ in the product: for NumPy's ``U, s, Vh = np.linalg.svd(A)`` use
+        :meth:`from_svd`.
+
+    All three share one array library, device and dtype (float32, float64, complex64 or complex128).
+
+    Raises
+    ------
+    TypeError
+        Factors that are no arrays, of several libraries, or of unsupported or different dtypes.
+    ValueError
+        Shapes that do not fit together, or several devices.
+
+    Notes
+    -----
+    Operators: ``+ -`` between LowRank (ranks add up; see :meth:`truncate`), ``*`` with a number, ``A @ Y``
+    and ``Y @ B`` with arrays, sparse matrices, ``LinearOperator`` (through :func:`dlra.matmul`) and LowRank,
+    all LowRank again; ``Y @ x`` with a vector is a vector. ``Y + A`` with an array, sparse matrix or
+    ``LinearOperator`` is a lazy sum. ``Y * Z`` is the entrywise product with a LowRank, exact, of rank r_Y
+    r_Z (truncate it); ``Y * x`` with an array of shape (m, 1) or (1, n) scales the rows or columns.
+    ``Y[i, j]`` takes slices, integer or boolean index arrays (LowRank), or integers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dlra import LowRank
+    >>> A = np.outer(np.arange(4.0), np.ones(3))
+    >>> Y = LowRank.from_svd(*np.linalg.svd(A, full_matrices=False)).truncate(rtol=1e-12)
+    >>> Y
+    LowRank(shape=(4, 3), rank=1, dtype=float64)
+    >>> np.allclose((2 * Y - Y @ np.eye(3)).to_dense(), A)
+    True
+    """
+
+    __slots__ = ("_S", "_U", "_V", "_orthonormal")
+    _U: Array
+    _S: Array | None
+    _V: Array
+    _orthonormal: int
+
+    def __init__(self, U: Array, S: Array | None, V: Array):
+        check_factors(U, S, V)
+        _set(self, U, S, V, 0)
+
+    @staticmethod
+    def _make(U: Array, S: Array | None, V: Array, orthonormal: int = 0) -> LowRank:
+        """Wrap factors that are known to fit, without checks; ``orthonormal`` is 0, LEFT, RIGHT or BOTH."""
+        self = object.__new__(LowRank)
+        _set(self, U, S, V, orthonormal)
+        return self
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"LowRank is immutable: make a new one instead of setting {name}")
+
+    __delattr__ = __setattr__  # type: ignore[assignment]
+
+    def __reduce__(self) -> Any:
+        return _rebuild, (self._U, self._S, self._V, self._orthonormal)
+
+    @classmethod
+    def from_svd(cls, U: Array, s: Array, Vh: Array) -> LowRank:
+        """Build from a singular value decomposition as ``np.linalg.svd(A, full_matrices=False)`` returns it.
+
+        Parameters
+        ----------
+        U : array, shape (m, r)
+        s : array, shape (r,)
+            Singular values.
+        Vh : array, shape (r, n)
+            **Vᴴ**, not V: svd returns the conjugate transpose. With square factors, passing it as V to the
+            constructor would be silently wrong.
+
+        Returns
+        -------
+        LowRank
+        """
+        if not is_array(s) or s.ndim != 1:
+            raise ValueError(f"s must be the vector of singular values, shape (r,), got {kind(s)}")
+        if not is_array(Vh) or Vh.ndim != 2 or Vh.shape[0] != s.shape[0]:
+            raise ValueError(
+                f"Vh must have shape (r, n) with r = {s.shape[0]} singular values, got {kind(Vh)}; "
+                f"use svd(A, full_matrices=False) and cut all three to the rank wanted"
+            )
+        if not is_array(U) or U.ndim != 2 or U.shape[1] != s.shape[0]:
+            raise ValueError(f"U must have shape (m, r) with r = {s.shape[0]} singular values, got {kind(U)}")
+        return cls(U, linalg._diagonal(namespace(s), s, U), H(Vh))
+
+    @classmethod
+    def from_dense(cls, A: Array, rank: int | None = None, rtol: float = 0.0, atol: float = 0.0) -> LowRank:
+        """Return the best approximation of a dense array (truncated singular value decomposition).
+
+        Parameters
+        ----------
+        A : array, shape (m, n)
+        rank : int, optional
+            Rank of the result; None for the rank that the tolerances give.
+        rtol, atol : float
+            Drop the largest tail of Frobenius norm at most ``max(atol, rtol ‖A‖_F)``.
+
+        Returns
+        -------
+        LowRank
+            With orthonormal U, V and diagonal S.
+        """
+        if not is_array(A):
+            raise TypeError(f"A must be a dense array, got {kind(A)}")
+        if A.ndim != 2:
+            raise ValueError(f"A must be a matrix, got an array of shape {tuple(A.shape)}")
+        check_dtype(A, "A")
+        if rank is not None and not 1 <= check_int(rank, "rank") <= min(A.shape):
+            raise ValueError(f"rank must lie between 1 and min(m, n) = {min(A.shape)}, got {rank}")
+        linalg.check_rank_options(rtol, atol, 1, None)
+        U, s, Vh = linalg.svd(A)
+        if rank is not None and rtol == 0 and atol == 0:
+            keep = rank
+        else:
+            keep, _ = linalg.truncation_rank(s, rtol, atol, 1, rank)
+        core = linalg._diagonal(namespace(A), s[:keep], A)
+        return cls._make(U[:, :keep], core, H(Vh[:keep, :]), BOTH)
+
+    # ---- what it is
+
+    @property
+    def U(self) -> Array:
+        """Left factor, shape (m, r)."""
+        return self._U
+
+    @property
+    def S(self) -> Array:
+        """Core, shape (r, r); the identity where it was given as None."""
+        return eye(self._U.shape[1], self._U) if self._S is None else self._S
+
+    @property
+    def V(self) -> Array:
+        """Right factor, shape (n, r): Y = U S Vᴴ."""
+        return self._V
+
+    @property
+    def factors(self) -> tuple[Array, Array, Array]:
+        """``(U, S, V)``."""
+        return self._U, self.S, self._V
+
+    @property
+    def shape(self) -> tuple[int, int]:  # type: ignore[override]
+        """``(m, n)``."""
+        return self._U.shape[0], self._V.shape[0]
+
+    @property
+    def ndim(self) -> int:
+        """2."""
+        return 2
+
+    @property
+    def rank(self) -> int:
+        """Number of columns of the factors (the smaller of the two for a rectangular core): an upper bound of
+        the rank."""
+        return min(self._U.shape[1], self._V.shape[1])
+
+    @property
+    def dtype(self) -> Any:
+        """Element type, a dtype of the array library."""
+        return self._U.dtype
+
+    @property
+    def T(self) -> LowRank:
+        """Transpose (without conjugation)."""
+        S = None if self._S is None else self._S.mT
+        return LowRank._make(conj(self._V), S, conj(self._U), _SWAPPED[self._orthonormal])
+
+    @property
+    def H(self) -> LowRank:
+        """Conjugate transpose."""
+        S = None if self._S is None else H(self._S)
+        return LowRank._make(self._V, S, self._U, _SWAPPED[self._orthonormal])
+
+    def conj(self) -> LowRank:
+        """Entrywise conjugate."""
+        S = None if self._S is None else conj(self._S)
+        return LowRank._make(conj(self._U), S, conj(self._V), self._orthonormal)
+
+    def astype(self, dtype: Any) -> LowRank:
+        """Cast the factors to ``dtype`` (a name such as ``"complex128"``, or a dtype of the library)."""
+        if (
+            dtype_name(np.dtype(dtype) if isinstance(dtype, type) else dtype) not in DTYPES
+            and dtype not in DTYPES
+        ):
+            raise TypeError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+        name = (
+            dtype
+            if isinstance(dtype, str)
+            else dtype_name(np.dtype(dtype) if isinstance(dtype, type) else dtype)
+        )
+        if dtype_name(self.dtype) == name:
+            return self
+        if "complex" in dtype_name(self.dtype) and "complex" not in name:
+            raise TypeError(
+                f"a {dtype_name(self.dtype)} LowRank does not cast to {name}: the imaginary part would be lost"
+            )
+        S = None if self._S is None else astype(self._S, name)
+        return LowRank._make(astype(self._U, name), S, astype(self._V, name))
+
+    def to_dense(self) -> Array:
+        """Return the array U S Vᴴ (m n numbers)."""
+        left, right = self._U, H(self._V)
+        if self._S is None:
+            return left @ right
+        return (left @ self._S) @ right
+
+    def norm(self) -> float:
+        """Frobenius norm, from the factors."""
+        return norm(self.orthonormalized().S)
+
+    def singular_values(self) -> Array:
+        """All ``min(m, n, rank)`` possibly nonzero singular values, descending."""
+        return linalg.svdvals(self.orthonormalized().S)
+
+    def orthonormalized(self) -> LowRank:
+        """Return the same matrix with orthonormal U and V (itself where they are known to be so)."""
+        if self._orthonormal == BOTH:
+            return self
+        QU, RU = linalg.qr(self._U)
+        QV, RV = linalg.qr(self._V)
+        left = RU if self._S is None else RU @ self._S
+        return LowRank._make(QU, left @ H(RV), QV, BOTH)
+
+    def truncate(
+        self, rtol: float = 0.0, atol: float = 0.0, min_rank: int = 1, max_rank: int | None = None
+    ) -> LowRank:
+        """Return the truncated singular value decomposition: orthonormal U, V, diagonal S.
+
+        Drops the largest tail of singular values whose Frobenius norm is at most ``max(atol, rtol ‖Y‖_F)``,
+        keeps at most ``max_rank`` and never fewer than ``min_rank``. See :func:`dlra.linalg.truncate`, which
+        also returns the error.
+        """
+        return linalg.truncate(self, rtol, atol, min_rank, max_rank)[0]
+
+    # ---- algebra
+
+    def __add__(self, other: Any) -> Any:
+        if isinstance(other, LowRank):
+            return _add(self, other)
+        return self._lazy_sum(other, "+")
+
+    def __radd__(self, other: Any) -> Any:
+        if is_scalar(other) and other == 0:  # the start value of sum()
+            return self
+        return self._lazy_sum(other, "+")
+
+    def __sub__(self, other: Any) -> Any:
+        if isinstance(other, LowRank):
+            return _add(self, -other)
+        return self._lazy_sum(other, "-")
+
+    def __rsub__(self, other: Any) -> Any:
+        return (-self) + other
+
+    def _lazy_sum(self, other: Any, sign: str) -> Any:
+        terms = terms_of(other)
+        if terms is None:
+            if is_scalar(other):
+                self._refuse(f"{sign} a number")
+            return NotImplemented
+        total = LazySum(terms)
+        return LazySum([(1.0, self)]) + (total if sign == "+" else -total)
+
+    def __neg__(self) -> LowRank:
+        return self._scaled(-1.0)
+
+    def __pos__(self) -> LowRank:
+        return self
+
+    def __mul__(self, other: Any) -> LowRank:
+        if is_scalar(other):
+            return self._scaled(other)
+        if isinstance(other, LowRank):
+            return _entrywise_product(self, other)
+        m, n = self.shape
+        if is_array(other) and tuple(other.shape) == (m, 1):
+            return _unified(other * self._U, self._S, self._V, self._orthonormal & RIGHT)
+        if is_array(other) and tuple(other.shape) == (1, n):
+            return _unified(self._U, self._S, conj(other).mT * self._V, self._orthonormal & LEFT)
+        return self._refuse(
+            f"* {kind(other)} (a number, a LowRank, or an array of shape (m, 1) or (1, n) would do)"
+        )
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> LowRank:
+        if not is_scalar(other):
+            self._refuse(f"/ {kind(other)}")
+        return self._scaled(1 / other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        self._refuse("division by it")
+
+    def _scaled(self, c: Any) -> LowRank:
+        if self._S is None:
+            return _unified(c * self._U, None, self._V, self._orthonormal & RIGHT)
+        core = c * self._S
+        if core.dtype == self._U.dtype:
+            return LowRank._make(self._U, core, self._V, self._orthonormal)
+        return _unified(self._U, core, self._V)
+
+    def __matmul__(self, B: Any) -> Any:
+        if isinstance(B, LowRank):
+            _check_inner(self, B)
+            core = H(self._V) @ B._U
+            core = core if self._S is None else self._S @ core
+            return _unified(self._U, core if B._S is None else core @ B._S, B._V)
+        if isinstance(B, LazySum):
+            return B.__rmatmul__(self)
+        _check_inner(self, B)
+        if is_array(B):
+            if B.ndim == 1:
+                return self._apply(B)
+            return _unified(self._U, self._S, H(H(self._V) @ B), self._orthonormal & LEFT)
+        if is_sparse(B):
+            return _unified(self._U, self._S, conj(B.T @ conj(self._V)), self._orthonormal & LEFT)
+        if is_linear_operator(B):
+            return _unified(self._U, self._S, B.H @ self._V, self._orthonormal & LEFT)
+        return NotImplemented
+
+    def __rmatmul__(self, A: Any) -> Any:
+        _check_inner(A, self)
+        if is_array(A) and A.ndim == 1:
+            return conj(self._apply_adjoint(conj(A)))
+        if is_array(A) or is_sparse(A) or is_linear_operator(A):
+            return _unified(A @ self._U, self._S, self._V, self._orthonormal & RIGHT)
+        return NotImplemented
+
+    def __getitem__(self, key: Any) -> Any:
+        """Rows and columns: ``Y[i]``, ``Y[i, j]`` with slices, index arrays (LowRank) or integers (arrays)."""
+        i, j = key if isinstance(key, tuple) and len(key) == 2 else (key, slice(None))
+        integer = [isinstance(index, (int, np.integer)) for index in (i, j)]
+        picked = LowRank._make(_pick(self._U, i, "row"), self._S, _pick(self._V, j, "column"))
+        if not any(integer):
+            return picked
+        entries = picked.to_dense()
+        return entries[0, 0] if all(integer) else entries[0, :] if integer[0] else entries[:, 0]
+
+    # ---- products with thin arrays, as integrators ask for them
+
+    def _apply(self, X: Array) -> Array:
+        if X is self._V and self._orthonormal & RIGHT:  # VᴴV = I: the K- and S-equations ask for exactly this
+            return self._U if self._S is None else self._U @ self._S
+        inner = H(self._V) @ X
+        return self._U @ (inner if self._S is None else self._S @ inner)
+
+    def _apply_adjoint(self, X: Array) -> Array:
+        if X is self._U and self._orthonormal & LEFT:  # UᴴU = I: the L-equation asks for exactly this
+            return self._V if self._S is None else self._V @ H(self._S)
+        inner = H(self._U) @ X
+        return self._V @ (inner if self._S is None else H(self._S) @ inner)
+
+    def __repr__(self) -> str:
+        return f"LowRank(shape={self.shape}, rank={self.rank}, dtype={dtype_name(self.dtype)})"
+
+
+_slots = tuple(LowRank.__dict__[name].__set__ for name in ("_U", "_S", "_V", "_orthonormal"))
+
+
+def _set(Y: LowRank, U: Array, S: Array | None, V: Array, orthonormal: int) -> None:
+    """Fill the slots of a LowRank, which refuses assignment."""
+    set_U, set_S, set_V, set_orthonormal = _slots
+    set_U(Y, U)
+    set_S(Y, S)
+    set_V(Y, V)
+    set_orthonormal(Y, orthonormal)
+
+
+_SWAPPED = (0, RIGHT, LEFT, BOTH)
+
+
+def _rebuild(U: Array, S: Array | None, V: Array, orthonormal: int) -> LowRank:
+    return LowRank._make(U, S, V, orthonormal)
+
+
+def _unified(U: Array, S: Array | None, V: Array, orthonormal: int = 0) -> LowRank:
+    """Wrap factors whose dtypes may differ after a product with an operator of another dtype."""
+    if U.dtype == V.dtype and (S is None or S.dtype == U.dtype):
+        return LowRank._make(U, S, V, orthonormal)
+    xp = namespace(U)
+    dtype = functools.reduce(xp.result_type, [a.dtype for a in (U, S, V) if a is not None])
+    return LowRank._make(
+        astype(U, dtype), None if S is None else astype(S, dtype), astype(V, dtype), orthonormal
+    )
+
+
+class _Sum(LowRank):
+    """A sum of LowRank whose factors [U₁ U₂ ...], diag(S₁, S₂, ...), [V₁ V₂ ...] are joined only when
+    somebody asks for them.
+
+    Fields are sums, and integrators only ask for their products with thin arrays, which are cheaper term by
+    term.
+    """
+
+    __slots__ = ("_terms",)
+    _terms: tuple[LowRank, ...]
+
+    @staticmethod
+    def of(*terms: LowRank) -> _Sum:
+        """The sum of terms of one shape."""
+        self = object.__new__(_Sum)
+        _set(self, None, None, None, 0)
+        flat = [part for term in terms for part in (term._terms if isinstance(term, _Sum) else (term,))]
+        _set_terms(self, tuple(flat))
+        return self
+
+    def _joined(self) -> tuple[Array, Array | None, Array]:
+        get_U, get_S, get_V = _getters
+        if get_U(self) is None:
+            terms = self._terms
+            xp = namespace(*(Y._U for Y in terms))
+            core = None
+            if any(Y._S is not None for Y in terms):
+                core = functools.reduce(linalg.block_diagonal, [Y.S for Y in terms])
+            U, V = xp.concat([Y._U for Y in terms], axis=1), xp.concat([Y._V for Y in terms], axis=1)
+            joined = _unified(U, core, V)
+            _set(self, joined._U, joined._S, joined._V, 0)
+        return get_U(self), get_S(self), get_V(self)
+
+    _U = property(lambda self: self._joined()[0])  # type: ignore[assignment]
+    _S = property(lambda self: self._joined()[1])  # type: ignore[assignment]
+    _V = property(lambda self: self._joined()[2])  # type: ignore[assignment]
+
+    @property
+    def shape(self) -> tuple[int, int]:  # type: ignore[override]
+        return self._terms[0].shape
+
+    @property
+    def dtype(self) -> Any:
+        first = self._terms[0].dtype
+        return first if all(Y.dtype == first for Y in self._terms) else self._U.dtype
+
+    def _scaled(self, c: Any) -> LowRank:
+        return _Sum.of(*(Y._scaled(c) for Y in self._terms))
+
+    def __rmatmul__(self, A: Any) -> Any:
+        products = [Y.__rmatmul__(A) for Y in self._terms]
+        return _Sum.of(*products) if isinstance(products[0], LowRank) else sum(products[1:], products[0])
+
+    def __matmul__(self, B: Any) -> Any:
+        products = [Y @ B for Y in self._terms]
+        return _Sum.of(*products) if isinstance(products[0], LowRank) else sum(products[1:], products[0])
+
+    def _apply(self, X: Array) -> Array:
+        return functools.reduce(operator.add, [Y._apply(X) for Y in self._terms])
+
+    def _apply_adjoint(self, X: Array) -> Array:
+        return functools.reduce(operator.add, [Y._apply_adjoint(X) for Y in self._terms])
+
+
+_set_terms = _Sum.__dict__["_terms"].__set__
+_getters = tuple(LowRank.__dict__[name].__get__ for name in ("_U", "_S", "_V"))
+
+
+def _add(Y: LowRank, Z: LowRank) -> LowRank:
+    if Y.shape != Z.shape:
+        raise ValueError(f"LowRank matrices in a sum need one shape, got {Y.shape} and {Z.shape}")
+    namespace(any_factor(Y), any_factor(Z))
+    return _Sum.of(Y, Z)
+
+
+def any_factor(Y: LowRank) -> Array:
+    """Return one of the factors of Y, without joining those of a sum."""
+    return Y._terms[0]._U if isinstance(Y, _Sum) else Y._U
+
+
+def _entrywise_product(Y: LowRank, Z: LowRank) -> LowRank:
+    """(U_Y S_Y V_Yᴴ) ∘ (U_Z S_Z V_Zᴴ) = (U_Y ⊙ U_Z)(S_Y ⊗ S_Z)(V_Y ⊙ V_Z)ᴴ with row-wise Kronecker products ⊙."""
+    if Y.shape != Z.shape:
+        raise ValueError(
+            f"LowRank matrices in an entrywise product need one shape, got {Y.shape} and {Z.shape}"
+        )
+    xp = namespace(Y._U, Z._U)
+
+    def rowwise(A: Array, B: Array) -> Array:
+        return xp.reshape(A[:, :, None] * B[:, None, :], (A.shape[0], A.shape[1] * B.shape[1]))
+
+    core = None
+    if Y._S is not None or Z._S is not None:
+        SY, SZ = Y.S, Z.S
+        core = xp.reshape(
+            SY[:, None, :, None] * SZ[None, :, None, :],
+            (SY.shape[0] * SZ.shape[0], SY.shape[1] * SZ.shape[1]),
+        )
+    return _unified(rowwise(Y._U, Z._U), core, rowwise(Y._V, Z._V))
+
+
+def _pick(factor: Array, index: Any, name: str) -> Array:
+    if isinstance(index, slice):
+        return factor[index, :]
+    if isinstance(index, (int, np.integer)) and not isinstance(index, bool):
+        size = factor.shape[0]
+        if not -size <= index < size:
+            raise IndexError(f"{name} {index} is out of range for {size} {name}s")
+        start = int(index) % size
+        return factor[start : start + 1, :]
+
+    indices = to_host(index) if is_array(index) else np.asarray(index)
+    if indices.ndim != 1 or indices.dtype.kind not in "iub":
+        raise TypeError(f"a {name} index must be an int, a slice or a vector of ints or bools, got {index!r}")
+    return take(factor, indices, 0)
+
+
+def _check_inner(A: Any, B: Any) -> None:
+    a, b = getattr(A, "shape", None), getattr(B, "shape", None)
+    if a and b and a[-1] != b[0]:
+        raise ValueError(f"shapes do not fit in a product: {kind(A)} @ {kind(B)}")
+
+
+def check_int(value: Any, name: str) -> int:
+    """Return ``value`` as an int, or raise a TypeError naming it."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an int, got {value!r} ({type(value).__name__})")
+    return int(value)
+
+
+def check_dtype(A: Array, name: str) -> None:
+    """Raise a TypeError unless the dtype of ``A`` is supported."""
+    if dtype_name(A.dtype) not in DTYPES:
+        raise TypeError(
+            f"{name} must have dtype {', '.join(DTYPES[:-1])} or {DTYPES[-1]}, got {dtype_name(A.dtype)}; "
+            f"cast it with astype"
+        )
+
+
+def check_factors(U: Any, S: Any, V: Any) -> None:
+    """Raise the error that says what is wrong with the factors of a LowRank, if anything is."""
+    given = [(name, a) for name, a in (("U", U), ("S", S), ("V", V)) if not (name == "S" and a is None)]
+    for name, a in given:
+        if not is_array(a):
+            raise TypeError(f"{name} must be an array, got {kind(a)}")
+    namespace(*(a for _, a in given))
+    for name, a in given:
+        check_dtype(a, name)
+        if a.ndim != 2:
+            hint = "; for a vector of singular values use LowRank.from_svd(U, s, Vh)" if name == "S" else ""
+            raise ValueError(f"{name} must be a matrix, got an array of shape {tuple(a.shape)}{hint}")
+    (m, r1), (n, r2) = U.shape, V.shape
+    core = (r1, r2) if S is None else tuple(S.shape)
+    if core != (r1, r2) or (S is None and r1 != r2):
+        hint = ""
+        if V.shape[0] == core[1] or (S is None and V.shape[0] == r1):
+            hint = "; V has shape (n, r), not (r, n): for Vh as svd returns it use LowRank.from_svd(U, s, Vh)"
+        shown = "None (identity)" if S is None else str(tuple(S.shape))
+        raise ValueError(
+            f"factors do not fit: U {(m, r1)}, S {shown}, V {(n, r2)}; expected U (m, r), S (r, r), V (n, r){hint}"
+        )
+    if min(m, n, r1, r2) < 1:
+        raise ValueError(f"factors must not be empty, got U {(m, r1)} and V {(n, r2)}")
+    for name, a in given[1:]:
+        if dtype_name(a.dtype) != dtype_name(U.dtype):
+            raise TypeError(
+                f"factors need one dtype, got U {dtype_name(U.dtype)} and {name} {dtype_name(a.dtype)}; cast with astype"
+            )
+        if type(U) is not np.ndarray and device(a) != device(U):
+            raise ValueError(f"factors need one device, got U on {device(U)} and {name} on {device(a)}")

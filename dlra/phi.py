@@ -1,0 +1,209 @@
+"""Exponential integration of X' = L X + X R + N: the functions phi₁ and phi₂ of the Sylvester operator,
+exactly.
+
+For 𝓛(Z) = L Z + Z R and z → phi₁(z) = (eᶻ - 1)/z, phi₂(z) = (phi₁(z) - 1)/z, the increment of an exponential
+Runge-Kutta step is h phi₁(h𝓛) F₀ + h phi₂(h𝓛)(N₁ - N₀) with F₀ = 𝓛(X₀) + N₀. Two ways to it:
+
+* both sides Hermitian, skew-Hermitian, or similar to such a matrix: entrywise in eigenvector coordinates;
+* else by doubling, phi(2z) from phi(z) and eᶻ, started by a Taylor series where ‖h𝓛‖ ≤ 1. Only products are
+needed.
+
+See M. Hochbruck and A. Ostermann, Exponential integrators, Acta Numerica 19 (2010) 209-286, sections 2 and 5.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from dlra.backend import Array, H, astype, eps, eye, is_complex, namespace, norm
+
+_TAYLOR = 18  # terms of the Taylor series for ‖z‖ <= 1: the next one is below 1e-17
+
+
+class Coordinates:
+    """A matrix M prepared for its exponentials: M = X diag(λ) X⁻¹ where possible, else M itself.
+
+    Attributes
+    ----------
+    eigenvalues : array or None
+        λ; real for Hermitian, imaginary for skew-Hermitian M; None where M is neither.
+    """
+
+    def __init__(
+        self,
+        matrix: Array | None,
+        eigenvalues: Array | None = None,
+        X: Array | None = None,
+        inverse: Any = None,
+    ):
+        self.matrix = matrix
+        self.eigenvalues = eigenvalues
+        self._X = X
+        self._inverse = inverse
+        self._exponentials: dict[tuple[float, int], list[Array]] = {}
+
+    @classmethod
+    def of(cls, M: Array) -> Coordinates:
+        """Prepare a dense square matrix."""
+        xp = namespace(M)
+        adjoint = H(M)
+        scale = 100 * eps(M) * norm(M)
+        if norm(M - adjoint) <= scale:
+            eigenvalues, X = xp.linalg.eigh(0.5 * (M + adjoint))
+            return cls(None, eigenvalues, X, H(X))
+        if norm(M + adjoint) <= scale:
+            M = M if is_complex(M) else astype(M, xp.result_type(M.dtype, xp.complex64))
+            eigenvalues, X = xp.linalg.eigh(-0.5j * (M - H(M)))
+            return cls(None, 1j * eigenvalues, X, H(X))
+        return cls(M)
+
+    def from_left(self, Z: Array) -> Array:
+        """Coordinates X⁻¹ Z of a matrix on which M acts from the left."""
+        return Z if self._X is None else _promote(self._inverse, Z) @ Z
+
+    def to_left(self, Z: Array) -> Array:
+        """Back: X Z."""
+        return Z if self._X is None else self._X @ Z
+
+    def from_right(self, Z: Array) -> Array:
+        """Coordinates Z X of a matrix on which M acts from the right."""
+        return Z if self._X is None else Z @ self._X
+
+    def to_right(self, Z: Array) -> Array:
+        """Back: Z X⁻¹."""
+        return Z if self._X is None else Z @ self._inverse
+
+    def left(self, Z: Array) -> Array:
+        """Action of M from the left, in coordinates."""
+        return self.matrix @ Z if self.eigenvalues is None else self.eigenvalues[:, None] * Z
+
+    def right(self, Z: Array) -> Array:
+        """Action of M from the right, in coordinates."""
+        return Z @ self.matrix if self.eigenvalues is None else Z * self.eigenvalues[None, :]
+
+    def size(self) -> float:
+        """A bound for the norm of M in its coordinates."""
+        if self.eigenvalues is None:
+            return norm(self.matrix)
+        xp = namespace(self.eigenvalues)
+        return float(xp.max(abs(self.eigenvalues))) if self.eigenvalues.shape[0] else 0.0
+
+    def exponentials(self, step: float, doublings: int) -> list[Array]:
+        """exp(2ᵏ step M) for k < doublings, in coordinates: vectors of the eigenvalues, or dense matrices.
+
+        The dense ones of the last two step sizes are kept, so that a fixed step pays for them once.
+        """
+        if self.eigenvalues is not None:
+            xp = namespace(self.eigenvalues)
+            return [xp.exp((step * 2.0**k) * self.eigenvalues) for k in range(doublings)]
+        key = (step, doublings)
+        if key not in self._exponentials:
+            small = step * self.matrix
+            term = power = eye(small.shape[0], small)
+            for k in range(1, _TAYLOR):
+                power = (small @ power) / k
+                term = term + power
+            powers = [term]
+            for _ in range(doublings - 1):
+                powers.append(powers[-1] @ powers[-1])
+            while len(self._exponentials) > 1:
+                self._exponentials.pop(next(iter(self._exponentials)))
+            self._exponentials[key] = powers
+        return self._exponentials[key]
+
+    def negated(self) -> Coordinates:
+        """Coordinates of -M."""
+        matrix = None if self.matrix is None else -self.matrix
+        eigenvalues = None if self.eigenvalues is None else -self.eigenvalues
+        return Coordinates(matrix, eigenvalues, self._X, self._inverse)
+
+
+class SylvesterFlow:
+    """The flow of Z' = L Z + Z R in the coordinates of both sides; ``None`` stands for a missing side."""
+
+    def __init__(self, left: Coordinates | None, right: Coordinates | None):
+        self._left, self._right = left, right
+
+    def enter(self, Z: Array) -> Array:
+        """Transform Z to coordinates."""
+        Z = Z if self._left is None else self._left.from_left(Z)
+        return Z if self._right is None else self._right.from_right(Z)
+
+    def leave(self, Z: Array) -> Array:
+        """Transform back."""
+        Z = Z if self._left is None else self._left.to_left(Z)
+        return Z if self._right is None else self._right.to_right(Z)
+
+    def apply(self, Z: Array) -> Array:
+        """L Z + Z R, in coordinates."""
+        total = 0.0 * Z
+        if self._left is not None:
+            total = total + self._left.left(Z)
+        return total if self._right is None else total + self._right.right(Z)
+
+    def phi(self, h: float, Z1: Array, Z2: Array | None = None) -> Array:
+        """phi₁(h𝓛) Z1 + phi₂(h𝓛) Z2, in coordinates."""
+        sides = [side for side in (self._left, self._right) if side is not None]
+        if all(side.eigenvalues is not None for side in sides):
+            z = 0.0
+            if self._left is not None:
+                z = z + h * self._left.eigenvalues[:, None]
+            if self._right is not None:
+                z = z + h * self._right.eigenvalues[None, :]
+            phi1, phi2 = phi_functions(z, Z1)
+            return phi1 * Z1 if Z2 is None else phi1 * Z1 + phi2 * Z2
+        size = abs(h) * sum(side.size() for side in sides)
+        doublings = max(0, math.ceil(math.log2(size))) if size > 0 else 0
+        return self._phi_by_doubling(h / 2.0**doublings, doublings, Z1, Z2)
+
+    def _phi_by_doubling(self, step: float, doublings: int, Z1: Array, Z2: Array | None) -> Array:
+        first1, _ = self._phi_by_taylor(step, Z1)
+        second1, second2 = (None, None) if Z2 is None else self._phi_by_taylor(step, Z2)
+        left = None if self._left is None else self._left.exponentials(step, doublings)
+        right = None if self._right is None else self._right.exponentials(step, doublings)
+
+        def exponential(k: int, Z: Array) -> Array:
+            if left is not None:
+                Z = left[k] @ Z if left[k].ndim == 2 else left[k][:, None] * Z
+            if right is not None:
+                Z = Z @ right[k] if right[k].ndim == 2 else Z * right[k][None, :]
+            return Z
+
+        for k in range(doublings):
+            first1 = 0.5 * (exponential(k, first1) + first1)
+            if second2 is not None:
+                second2 = 0.25 * (exponential(k, second2) + second1 + second2)
+                second1 = 0.5 * (exponential(k, second1) + second1)
+        return first1 if second2 is None else first1 + second2
+
+    def _phi_by_taylor(self, step: float, Z: Array) -> tuple[Array, Array]:
+        """Both phi functions at step 𝓛, whose norm is at most 1, applied to Z."""
+        phi1, phi2, term = Z, 0.5 * Z, Z
+        for k in range(1, _TAYLOR):
+            term = self.apply(term) * (step / (k + 1))  # (step 𝓛)ᵏ Z / (k+1)!
+            phi1 = phi1 + term
+            phi2 = phi2 + term / (k + 2)
+        return phi1, phi2
+
+
+def phi_functions(z: Any, like: Array) -> tuple[Any, Any]:
+    """phi₁ and phi₂ of an array of real or complex numbers, accurate for small and large arguments."""
+    xp = namespace(like)
+    if isinstance(z, float):
+        return 1.0, 0.5
+    small = abs(z) < 1.0
+    near = xp.where(small, z, xp.zeros_like(z))
+    phi1, phi2, term = xp.ones_like(z), 0.5 * xp.ones_like(z), xp.ones_like(z)
+    for k in range(1, _TAYLOR):
+        term = term * near / (k + 1)
+        phi1 = phi1 + term
+        phi2 = phi2 + term / (k + 2)
+    far = xp.where(small, xp.ones_like(z), z)
+    far1 = (xp.exp(far) - 1.0) / far
+    far2 = (far1 - 1.0) / far
+    return xp.where(small, phi1, far1), xp.where(small, phi2, far2)
+
+
+def _promote(A: Array, Z: Array) -> Array:
+    return A if A.dtype == Z.dtype else astype(A, namespace(A, Z).result_type(A.dtype, Z.dtype))

@@ -1,0 +1,277 @@
+"""Fields with a stiff linear part: Ẏ = E⁻¹A Y + Y B E⁻ᴴ + G(t, Y)."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from typing import Any
+
+import numpy as np
+
+from dlra import lazy
+from dlra.backend import (
+    Array,
+    H,
+    conj,
+    dtype_name,
+    is_array,
+    is_complex,
+    is_linear_operator,
+    is_sparse,
+    kind,
+    library,
+    namespace,
+    norm,
+)
+from dlra.errors import DlraWarning
+from dlra.lowrank import LowRank, _unified
+from dlra.phi import Coordinates
+
+__all__ = ["SemiLinear", "StiffOperator"]
+
+MAX_DENSE = 6000
+"""Largest size for which the exponential substep decomposes an operator densely."""
+
+
+class SemiLinear:
+    """The field F(t, Y) = E⁻¹A Y + Y B E⁻ᴴ + G(t, Y), whose linear part may be stiff.
+
+    Integrators with ``substep="auto"`` or ``"exponential"`` treat the linear part exactly and ask F only for
+    G; every other substep evaluates the whole sum. The decompositions are made when first needed and live on
+    this object, so that every later solve reuses them.
+
+    Parameters
+    ----------
+    A : array or sparse matrix, shape (m, m), or None
+        Acts from the left. Dense, SciPy or CuPy sparse. A ``LinearOperator`` serves explicit substeps only.
+    B : array or sparse matrix, shape (n, n), or None
+        Acts from the right, Y B.
+    G : callable, factored, matrix or None
+        The rest: any field (a plain callable gets the dense array), a constant matrix (LowRank, array,
+        sparse), or None. It is **not** multiplied by E⁻¹.
+    E : array or sparse matrix, shape (m, m), optional
+        Mass matrix; factorised once, never inverted. Where B is given too, m = n.
+
+    Notes
+    -----
+    The exponential substep works in eigenvector coordinates where A and B are Hermitian or skew-Hermitian
+    (with E Hermitian positive definite: A Hermitian), at m² r operations a stage; for other matrices by
+    doubling, which keeps log₂(h‖A‖) dense exponentials. The decomposition is dense, m² numbers, and refused
+    above m = 6000.
+
+    A field declared so is called like any other: ``F(t, Y)`` with a LowRank or a dense array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dlra import LowRank, SemiLinear
+    >>> A = -np.diag(np.arange(1.0, 5.0))
+    >>> b = np.ones((4, 1))
+    >>> F = SemiLinear(A, A.T, LowRank(b, None, b))
+    >>> F(0.0, LowRank(b, None, b)).rank
+    3
+    """
+
+    def __init__(self, A: Any, B: Any = None, G: Any = None, *, E: Any = None):
+        for name, M in (("A", A), ("B", B), ("E", E)):
+            _check_square(name, M)
+        if A is None and B is None:
+            raise ValueError("SemiLinear needs A or B; without a linear part give the plain F to solve")
+        if E is not None and (
+            is_linear_operator(E) or any(M is not None and M.shape != E.shape for M in (A, B))
+        ):
+            raise ValueError(f"E must be a dense or sparse matrix of the shape of A and B, got {kind(E)}")
+        if G is not None and not callable(G) and lazy.terms_of(G) is None:
+            raise TypeError(
+                f"G must be a callable G(t, Y), dlra.factored(G), a constant matrix or None, got {kind(G)}"
+            )
+        self.A, self.B, self.G, self.E = A, B, G, E
+        solve = None if E is None else Solver(E)
+        left = None if A is None else StiffOperator(A, E, solve)
+        right = None
+        if B is not None:
+            right = (
+                left if left is not None and _is_adjoint(B, A) else StiffOperator(lazy.adjoint(B), E, solve)
+            )
+        self.operators: tuple[StiffOperator | None, StiffOperator | None] = (left, right)
+        """E⁻¹A and the adjoint E⁻¹Bᴴ of B E⁻ᴴ."""
+
+    def linear_part(self, Y: Any) -> Any:
+        """E⁻¹A Y + Y B E⁻ᴴ as a LowRank (for a LowRank Y) or a dense array."""
+        left, right = self.operators
+        parts = []
+        if isinstance(Y, LowRank):
+            if left is not None:
+                parts.append(_unified(left.apply(Y._U), Y._S, Y._V))
+            if right is not None:
+                parts.append(_unified(Y._U, Y._S, right.apply(Y._V)))
+        else:
+            if left is not None:
+                parts.append(left.apply(Y))
+            if right is not None:
+                parts.append(H(right.apply(H(Y))))
+        return functools.reduce(lambda a, b: a + b, parts)
+
+    def __call__(self, t: float, Y: Any, *args: Any) -> Any:
+        """F(t, Y) for a LowRank or a dense array."""
+        from dlra.field import Factored, bind
+
+        linear = self.linear_part(Y)
+        if self.G is None:
+            return linear
+        if not callable(self.G):
+            return linear + (self.G if isinstance(Y, LowRank) else lazy.dense(self.G))
+        if isinstance(Y, LowRank) and not isinstance(self.G, Factored):
+            return linear + bind(self.G, args)(t, Y.to_dense())
+        return linear + bind(self.G, args)(t, Y)
+
+    def check_state(self, Y: LowRank) -> None:
+        """Raise an error, or warn, where the operators do not fit the state."""
+        m, n = Y.shape
+        for name, M, size in (("A", self.A, m), ("B", self.B, n), ("E", self.E, m)):
+            if M is None:
+                continue
+            if M.shape[0] != size:
+                raise ValueError(
+                    f"{name} of SemiLinear has shape {tuple(M.shape)}, but Y0 has shape {Y.shape}"
+                )
+            if is_array(M) and library(M) != library(Y._U):
+                raise TypeError(
+                    f"{name} of SemiLinear is an array of {library(M)}, but Y0 of {library(Y._U)}"
+                )
+            got, wanted = dtype_name(M.dtype), dtype_name(Y.dtype)
+            if "complex" in got and "complex" not in wanted:
+                raise TypeError(
+                    f"{name} of SemiLinear is {got} but Y0 is {wanted}: start from Y0.astype('complex128')"
+                )
+            if got in ("float64", "complex128") and wanted in ("float32", "complex64"):
+                warnings.warn(
+                    f"{name} of SemiLinear is {got} and Y0 {wanted}: results are cast to {wanted}; cast {name} with astype",
+                    DlraWarning,
+                    stacklevel=3,
+                )
+
+    def __repr__(self) -> str:
+        given = [
+            f"{name}={kind(M)}" for name, M in (("A", self.A), ("B", self.B), ("E", self.E)) if M is not None
+        ]
+        return f"SemiLinear({', '.join(given)}, G={self.G if callable(self.G) else kind(self.G)})"
+
+
+class StiffOperator:
+    """One side E⁻¹M of a linear part: its action, and its decomposition made once.
+
+    Parameters
+    ----------
+    M : matrix, shape (n, n)
+    E : matrix or None
+    solve : Solver or None
+        Solves with E.
+    """
+
+    def __init__(self, M: Any, E: Any = None, solve: Solver | None = None):
+        self._M, self._E, self._solve = M, E, solve
+        self._coordinates: Coordinates | None = None
+
+    def apply(self, X: Array) -> Array:
+        """E⁻¹ M X for a tall, thin array X."""
+        Z = lazy.apply(self._M, X)
+        return Z if self._solve is None else self._solve(Z)
+
+    def compressed(self, U: Array) -> Array:
+        """Uᴴ E⁻¹ M U: the operator in the basis U, r x r."""
+        return H(U) @ self.apply(U)
+
+    def coordinates(self, like: Array) -> Coordinates:
+        """The decomposition, as arrays in the library of ``like``; made at the first call."""
+        if self._coordinates is None:
+            n = self._M.shape[0]
+            if is_linear_operator(self._M):
+                raise TypeError(
+                    "the exponential substep decomposes A and B and needs their entries, got a LinearOperator; give a "
+                    'dense or sparse matrix, or use substep="rk4" or "adaptive"'
+                )
+            if n > MAX_DENSE:
+                raise ValueError(
+                    f"the exponential substep decomposes A and B densely and takes them up to n = {MAX_DENSE}, got "
+                    f'n = {n}; use substep="rk4" or "adaptive" with a small enough step'
+                )
+            M = lazy.dense(self._M)
+            self._coordinates = (
+                Coordinates.of(M) if self._E is None else self._with_mass(M, lazy.dense(self._E))
+            )
+        return self._coordinates
+
+    def _with_mass(self, M: Array, E: Array) -> Coordinates:
+        """Coordinates of E⁻¹M: through E = L Lᴴ and the eigenvectors of L⁻¹ M L⁻ᴴ where both are Hermitian."""
+        xp = namespace(M, E)
+        if _hermitian(M) and _hermitian(E):
+            try:
+                L = xp.linalg.cholesky(E)
+            except Exception:
+                L = None  # not positive definite
+            if L is not None and bool(xp.all(xp.isfinite(L))):
+                half = xp.linalg.solve(L, M)
+                eigenvalues, Q = xp.linalg.eigh(_hermitian_part(xp.linalg.solve(L, H(half))))
+                return Coordinates(None, eigenvalues, xp.linalg.solve(H(L), Q), H(Q) @ H(L))
+        return Coordinates.of(xp.linalg.solve(E, M))
+
+
+class Solver:
+    """Solves E X = Z with a factorisation made at the first use."""
+
+    def __init__(self, E: Any):
+        self._E = E
+        self._factors: Any = None
+
+    def __call__(self, Z: Array) -> Array:
+        E = self._E
+        if is_sparse(E):
+            if self._factors is None:
+                self._factors = _sparse_lu(E)
+            if is_complex(Z) and E.dtype.kind != "c":
+                return self._factors.solve(Z.real.copy()) + 1j * self._factors.solve(Z.imag.copy())
+            return self._factors.solve(Z)
+        if type(E) is np.ndarray:
+            from scipy.linalg import lu_factor, lu_solve
+
+            if self._factors is None:
+                self._factors = lu_factor(E)
+            return lu_solve(self._factors, Z)
+        return namespace(E, Z).linalg.solve(E, Z)
+
+
+def _sparse_lu(E: Any) -> Any:
+    if type(E).__module__.startswith("cupyx"):
+        from cupyx.scipy.sparse.linalg import splu  # pyright: ignore[reportMissingImports]
+    else:
+        from scipy.sparse.linalg import splu
+    return splu(E.tocsc())
+
+
+def _hermitian_part(M: Array) -> Array:
+    return 0.5 * (M + H(M))
+
+
+def _hermitian(M: Array) -> bool:
+    from dlra.backend import eps
+
+    return norm(M - H(M)) <= 100 * eps(M) * norm(M)
+
+
+def _is_adjoint(B: Any, A: Any) -> bool:
+    """Tell whether B = Aᴴ entry by entry, so that one decomposition serves both sides."""
+    if is_sparse(A) and is_sparse(B):
+        return A.shape == B.shape and (abs(A - B.conj().T)).nnz == 0
+    if is_array(A) and is_array(B) and A.shape == B.shape and A.dtype == B.dtype:
+        return bool(namespace(A, B).all(conj(B).mT == A))
+    return False
+
+
+def _check_square(name: str, M: Any) -> None:
+    if M is None:
+        return
+    if not (is_array(M) or is_sparse(M) or is_linear_operator(M)):
+        raise TypeError(f"{name} must be a dense or sparse square matrix, got {kind(M)}")
+    if len(M.shape) != 2 or M.shape[0] != M.shape[1]:
+        raise ValueError(f"{name} must be a square matrix, got shape {tuple(M.shape)}")

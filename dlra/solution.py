@@ -1,0 +1,294 @@
+"""What a run returns: states, the error budget, and the Solution."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dlra.backend import Array, from_host, is_array, memory_order, namespace, to_host
+from dlra.lowrank import BOTH, LowRank
+
+__all__ = ["ErrorBudget", "Solution", "State"]
+
+
+@dataclass(frozen=True)
+class ErrorBudget:
+    """Where the error of a run comes from: numbers at one state, or arrays over the stored states.
+
+    Attributes
+    ----------
+    time : float or array
+        Estimated local errors of the time steps, summed since t0. NaN with a fixed step, which has no
+        estimate.
+    truncation : float or array
+        Frobenius norms of what truncation dropped, summed since t0.
+    normal : float or array
+        |h| ‖Ũᴴ F Ṽ‖ summed since t0: the part of F normal to the tangent space, as far as the method sees it
+        in its augmented bases. NaN where it sees none.
+    local : ErrorBudget or None
+        The same three for the last step alone, ``normal`` without the factor |h|.
+    """
+
+    time: Any = float("nan")
+    truncation: Any = 0.0
+    normal: Any = 0.0
+    local: ErrorBudget | None = field(default=None, repr=False)
+
+    @property
+    def total(self) -> Any:
+        """Sum of the three parts; NaN where one of them is unknown."""
+        return self.time + self.truncation + self.normal
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in ("time", "truncation", "normal", "total", "local"):
+            raise KeyError(f"an error budget has time, truncation, normal, total and local, not {name!r}")
+        return getattr(self, name)
+
+    def after(self, h: float, discarded: float, normal: float, time: float = float("nan")) -> ErrorBudget:
+        """The budget after one more step of length h."""
+        return ErrorBudget(
+            self.time + time,
+            self.truncation + discarded,
+            self.normal + abs(h) * normal,
+            ErrorBudget(time, discarded, normal),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """An accepted state.
+
+    Attributes
+    ----------
+    t : float
+    y : LowRank, or list of members for a coupled system
+    step : int
+        Number of steps taken so far; 0 for the initial state.
+    rank : int, or tuple for a coupled system
+        A plain array counts with the smaller of its dimensions.
+    errors : ErrorBudget
+    """
+
+    t: float
+    y: Any
+    step: int
+    rank: Any
+    errors: ErrorBudget
+
+
+@dataclass
+class Solution:
+    """The result of :func:`dlra.solve`.
+
+    Attributes
+    ----------
+    t : array, shape (k,)
+        Times of the stored states: all accepted ones, or those of ``t_eval``.
+    y : list of LowRank, length k
+        The stored states (lists of members for a coupled system); empty where ``save`` replaced the storing.
+    rank : array of int, shape (k,)
+        Their ranks; a list of tuples for a coupled system.
+    errors : ErrorBudget
+        The error budget, as arrays of shape (k,).
+    y_final : LowRank
+        The last accepted state, at ``t_final``, whether stored or not.
+    t_final : float
+    saved : list or None
+        Results of ``save``, one per stored time.
+    t_events, y_events : list of lists
+        Times and states of each event.
+    nfev, nsteps : int
+        Evaluations of F and steps, rejected ones and the location of events included in nfev.
+    status : int
+        0: the end of ``t_span`` was reached; 1: stopped by an event, the callback or Ctrl-C; -1: failed.
+    message : str
+    method : str
+        The integrator and its options.
+    """
+
+    t: np.ndarray
+    y: list[Any]
+    rank: Any
+    errors: ErrorBudget
+    y_final: Any
+    t_final: float
+    nfev: int
+    nsteps: int
+    status: int
+    message: str
+    method: str = ""
+    saved: list[Any] | None = None
+    t_events: list[list[float]] = field(default_factory=list)
+    y_events: list[list[Any]] = field(default_factory=list)
+
+    @property
+    def success(self) -> bool:
+        """Whether the run reached its end or was stopped on request."""
+        return self.status >= 0
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything to an HDF5 file, atomically: a failure leaves an earlier file as it was.
+
+        Arrays of other libraries are copied to the host.
+
+        Raises
+        ------
+        TypeError
+            Where ``saved`` holds objects that a file cannot hold (numbers, strings, arrays and nested lists,
+            tuples and dicts of those can be held).
+        ImportError
+            Without h5py: ``pip install "dlra[files]"``.
+        """
+        from dlra import _files
+
+        _files.write(path, "solution", pack_solution(self))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Solution:
+        """Read a file written by :meth:`save`; the states come back as NumPy arrays.
+
+        Raises
+        ------
+        ValueError
+            The file is torn, not one of ours, of another kind or of another schema; the text says which.
+        """
+        from dlra import _files
+
+        return unpack_solution(_files.read(path, "solution"))
+
+    def __repr__(self) -> str:
+        stored = f"{len(self.t)} states" if len(self.t) != 1 else "1 state"
+        final = self.rank[-1] if len(self.rank) else "-"
+        return (
+            f"Solution({self.message} status={self.status}, {stored}, {self.nsteps} steps, {self.nfev} evaluations, "
+            f"rank {final})"
+        )
+
+
+@dataclass
+class Record:
+    """The stored part of a run, growing with it."""
+
+    t: list[float] = field(default_factory=list)
+    y: list[Any] = field(default_factory=list)
+    rank: list[Any] = field(default_factory=list)
+    errors: list[tuple[float, ...]] = field(default_factory=list)
+    saved: list[Any] = field(default_factory=list)
+
+    def store(self, state: State, save: Any) -> None:
+        """Keep a state, or what ``save`` makes of it."""
+        if save is not None:
+            self.saved.append(save(state))
+        else:
+            self.y.append(state.y)
+        self.t.append(state.t)
+        self.rank.append(state.rank)
+        self.errors.append(_budget_row(state.errors))
+
+    def budget(self) -> ErrorBudget:
+        """The stored error budgets as arrays."""
+        return _budget(np.asarray(self.errors, dtype=np.float64).reshape(-1, 6).T)
+
+
+def _budget_row(errors: ErrorBudget) -> tuple[float, ...]:
+    local = errors.local or ErrorBudget()
+    return (errors.time, errors.truncation, errors.normal, local.time, local.truncation, local.normal)
+
+
+def _budget(columns: Any) -> ErrorBudget:
+    return ErrorBudget(columns[0], columns[1], columns[2], ErrorBudget(*columns[3:6]))
+
+
+# ---- states and solutions as trees of host arrays, for files
+
+
+def pack_state(y: Any) -> Any:
+    """A LowRank, an array, or a list of them, as a tree of host arrays."""
+    if isinstance(y, LowRank):
+        return {"U": _pack(y._U), "S": _pack(y.S), "V": _pack(y._V)}
+    if isinstance(y, list):
+        return [pack_state(member) for member in y]
+    return {"A": _pack(y)}
+
+
+def unpack_state(tree: Any, like: Array | None = None) -> Any:
+    """The inverse of :func:`pack_state`, in the library and device of ``like`` (None: NumPy)."""
+    if isinstance(tree, list):
+        return [unpack_state(member, like) for member in tree]
+    if "A" in tree:
+        return _unpack(tree["A"], like)
+    return LowRank._make(_unpack(tree["U"], like), _unpack(tree["S"], like), _unpack(tree["V"], like), BOTH)
+
+
+def _pack(a: Array) -> np.ndarray:
+    host = to_host(a)
+    if memory_order(a) == "F" and not host.flags.f_contiguous:
+        host = np.asfortranarray(host)
+    return host
+
+
+def _unpack(a: np.ndarray, like: Array | None) -> Array:
+    if like is None or type(like) is np.ndarray:
+        return a
+    if a.ndim == 2 and a.flags.f_contiguous and not a.flags.c_contiguous:
+        return from_host(np.ascontiguousarray(a.T), like).mT
+    return from_host(a, like)
+
+
+def compact(Y: Any) -> Any:
+    """Y with every factor contiguous, so that a file can restore it bit for bit, strides included."""
+    if isinstance(Y, LowRank):
+        U, S, V = (_compact(a) for a in (Y._U, Y.S, Y._V))
+        return Y if (U is Y._U and S is Y._S and V is Y._V) else LowRank._make(U, S, V, Y._orthonormal)
+    return _compact(Y)
+
+
+def _compact(a: Array) -> Array:
+    return a if memory_order(a) else namespace(a).asarray(a, copy=True)
+
+
+def pack_solution(solution: Solution) -> dict[str, Any]:
+    """A Solution as a tree."""
+    return {
+        "t": solution.t,
+        "y": [pack_state(y) for y in solution.y],
+        "rank": solution.rank,
+        "errors": np.asarray(_budget_row(solution.errors)),
+        "y_final": pack_state(solution.y_final),
+        "t_final": solution.t_final,
+        "nfev": solution.nfev,
+        "nsteps": solution.nsteps,
+        "status": solution.status,
+        "message": solution.message,
+        "method": solution.method,
+        "saved": None if solution.saved is None else [portable(value) for value in solution.saved],
+        "t_events": solution.t_events,
+        "y_events": [[pack_state(y) for y in states] for states in solution.y_events],
+    }
+
+
+def unpack_solution(tree: dict[str, Any]) -> Solution:
+    """The inverse of :func:`pack_solution`."""
+    return Solution(
+        **{
+            **tree,
+            "y": [unpack_state(y) for y in tree["y"]],
+            "errors": _budget(tree["errors"]),
+            "y_final": unpack_state(tree["y_final"]),
+            "y_events": [[unpack_state(y) for y in states] for states in tree["y_events"]],
+        }
+    )
+
+
+def portable(value: Any) -> Any:
+    """A result of ``save`` with arrays of other libraries moved to the host, and LowRank as a dict of its factors."""
+    if isinstance(value, LowRank):
+        return pack_state(value)
+    if isinstance(value, dict):
+        return {key: portable(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(portable(v) for v in value)
+    return to_host(value) if is_array(value) else value

@@ -1,0 +1,60 @@
+"""Sphinx configuration. The build reads nothing from the network."""
+
+import re
+from importlib.metadata import version as installed_version
+
+project = "dlra"
+author = "the dlra developers"
+copyright = "2026, the dlra developers"
+version = release = installed_version("dlra")
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
+exclude_patterns = ["_build"]
+root_doc = "index"
+language = "en"
+
+# MyST: pages in Markdown, with $formulas$ and ::: directives
+myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+# API reference: NumPy-style docstrings; types stand in the docstrings, and once is enough
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+autosummary_generate = False
+napoleon_google_docstring = False
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+
+html_theme = "furo"
+html_title = f"dlra {release}"
+html_static_path = []
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+
+def _plain_references(app, what, name, obj, options, lines):
+    """Turn footnotes into a list and their calls [1]_ into text: many docstrings share a page."""
+    in_reference = False
+    for i, line in enumerate(lines):
+        line = re.sub(r"(\[\d+\])_(?!\w)", r"\1", line)
+        if found := re.match(r"(\s*)\.\. (\[\d+\].*)", line):
+            margin, in_reference = found[1], True
+            line = f"{margin}-  {found[2]}"
+        elif in_reference and line.startswith(margin + "   "):
+            line = f"{margin}   {line.strip()}"
+        else:
+            in_reference = False
+        lines[i] = line
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", _plain_references)
