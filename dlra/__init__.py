@@ -21,7 +21,8 @@ from dlra.semilinear import SemiLinear
 from dlra.solution import ErrorBudget, Solution, State
 
 if TYPE_CHECKING:
-    from dlra import plot, problems
+    from dlra import plot as plot
+    from dlra import problems as problems
 
 __version__ = "0.1.0"
 

@@ -173,7 +173,8 @@ def check_state(Y0: Any) -> tuple[tuple[Any, ...], bool]:
             raise TypeError(f"{name} must be a LowRank{' or an array' if system else ''}, got {kind(Y)}")
         elif not system:
             raise TypeError(
-                f"Y0 must be a LowRank, got a dense array of shape {tuple(Y.shape)}; use LowRank.from_dense(Y0, rank=...)"
+                f"Y0 must be a LowRank, got a dense array of shape {tuple(Y.shape)}; "
+                f"use LowRank.from_dense(Y0, rank=...)"
             )
         else:
             check_dtype(Y, name)

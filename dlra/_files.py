@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["SCHEMA", "FileFormatError", "read", "write"]
+__all__ = ["SCHEMA", "FileFormatError", "check_target", "read", "write"]
 
 SCHEMA = 1
 """Version of the layout above; a file of another schema is refused."""
@@ -83,19 +83,16 @@ def write(path: str | os.PathLike[str], kind: str, tree: Any) -> None:
     ImportError
         h5py is not installed.
     """
-    _check_arguments(path, kind)
-    h5py = _import_h5py()
+    _check_kind(kind)
+    check_target(path)
     target = Path(os.path.realpath(path))
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {path}: create the directory {target.parent} first")
-
     pools = _Pools()
     node = _encode(tree, (), pools)
     arrays = pools.join()
     lengths = {name: array.size for name, array in arrays.items()}
     # Strings may hold surrogates (file names do); escaped, a pair of them would come back as one character.
     text = json.dumps({"tree": node, "arrays": lengths}, ensure_ascii=False, allow_nan=False)
-    image = _image(h5py, kind, text.encode("utf-8", "surrogatepass"), arrays)
+    image = _image(kind, text.encode("utf-8", "surrogatepass"), arrays)
 
     temporary = target.parent / f"{_temporary_prefix(target)}{os.getpid()}-{secrets.token_hex(8)}.tmp"
     try:
@@ -115,11 +112,10 @@ def write(path: str | os.PathLike[str], kind: str, tree: Any) -> None:
 def check_target(path: str | os.PathLike[str]) -> None:
     """Raise the error that `write` would raise for this path, before there is anything to lose."""
     _import_h5py()
-    if os.path.isdir(path):
-        raise IsADirectoryError(f"cannot write {path}: it is a directory; give the path of a file")
-    target = Path(os.path.realpath(path))
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {path}: create the directory {target.parent} first")
+    _check_regular(path)
+    directory = os.path.dirname(os.path.realpath(path))
+    if not os.path.isdir(directory):
+        raise FileNotFoundError(f"cannot write {path}: create the directory {directory} first")
 
 
 def read(path: str | os.PathLike[str], kind: str) -> Any:
@@ -144,8 +140,9 @@ def read(path: str | os.PathLike[str], kind: str) -> Any:
     ImportError
         h5py is not installed.
     """
-    _check_arguments(path, kind)
+    _check_kind(kind)
     h5py = _import_h5py()
+    _check_regular(path)
     if not os.path.exists(path):
         raise FileNotFoundError(f"there is no file {path}; a {kind} is written by {KINDS[kind][0]}")
     with open(path, "rb") as handle:
@@ -196,10 +193,9 @@ class _Pools:
 
 
 def _encode(value: Any, where: tuple[str | int, ...], pools: _Pools) -> Any:
-    """The JSON node of `value`; its arrays go to `pools`. Types are compared exactly: an np.float64 is a
-    float.
+    """The JSON node of `value`; its arrays go to `pools`.
 
-    `where` is the path from the root of the tree, for messages.
+    Types are compared exactly: an np.float64 is a float too. `where` is the path from the root, for messages.
     """
     kind = type(value)
     if value is None or kind is bool or kind is str:
@@ -310,8 +306,9 @@ def _import_h5py() -> Any:
     return h5py
 
 
-def _image(h5py: Any, kind: str, header: bytes, arrays: dict[str, np.ndarray]) -> memoryview:
+def _image(kind: str, header: bytes, arrays: dict[str, np.ndarray]) -> memoryview:
     """The bytes of the HDF5 file, made in memory because HDF5 does not recover from a disk that fills up."""
+    h5py = _import_h5py()
     buffer = io.BytesIO()
     # The format of HDF5 1.8 has checksums of its metadata, the older default has none. Attributes that are
     # strings of fixed length are covered by them.
@@ -388,13 +385,16 @@ def _dlra_version() -> str:
         return "unknown"
 
 
-def _check_arguments(path: str | os.PathLike[str], kind: str) -> None:
+def _check_kind(kind: str) -> None:
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}; expected one of {', '.join(KINDS)}")
+
+
+def _check_regular(path: str | os.PathLike[str]) -> None:
     if os.path.isdir(path):
-        raise IsADirectoryError(f"{path} is a directory; give the name of a file in it")
+        raise IsADirectoryError(f"{path} is a directory; give the path of a file")
     if os.path.exists(path) and not os.path.isfile(path):  # a device would be replaced, a pipe would block
-        raise _foreign(path, kind, "not a regular file")
+        raise FileFormatError(f"{path} is foreign: not a regular file; give the path of a file")
 
 
 # ---- temporary files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -244,7 +245,10 @@ def step(
     try:
         result = _advance(integrator, field, t, h, Ys, first=True)
     except StageError as error:
-        text = f"{integrator.name} failed in the step from t = {t:.10g} with h = {h:.6g}, {_rank_text(Ys, system)}, {error}"
+        text = (
+            f"{integrator.name} failed in the step from t = {t:.10g} with h = {h:.6g}, "
+            f"{_rank_text(Ys, system)}, {error}"
+        )
         raise SolveError(f"{text}. {_REMEDY}" if error.__cause__ is None else text) from error.__cause__
     return list(result.Ys) if system else result.Ys[0]
 
@@ -301,8 +305,9 @@ class _Run:
             for h, target, landed in self._grid():
                 if self.max_steps is not None and self.nsteps >= self.max_steps:
                     raise SolveError(
-                        f"max_steps = {self.max_steps} steps did not reach t1 = {self.t1:g}: stopped at t = {self.t:.10g}, "
-                        f"step {self.nsteps}, {_rank_text(self.Ys, self.system)}; raise max_steps or dt"
+                        f"max_steps = {self.max_steps} steps did not reach t1 = {self.t1:g}: stopped at "
+                        f"t = {self.t:.10g}, step {self.nsteps}, {_rank_text(self.Ys, self.system)}; "
+                        f"raise max_steps or dt"
                     )
                 result = self._step(h)
                 t_new, stopped_by = target, None
@@ -437,7 +442,8 @@ class _Run:
             return function(state)
         except Exception as error:
             raise SolveError(
-                f"{what} raised {type(error).__name__} at t = {state.t:.10g}, step {state.step}, rank {state.rank}: {error}"
+                f"{what} raised {type(error).__name__} at t = {state.t:.10g}, step {state.step}, "
+                f"rank {state.rank}: {error}"
             ) from error
 
     def _store(self, state: State) -> None:
@@ -528,8 +534,8 @@ class _Run:
             _files.write(self._clock.path, "checkpoint", tree)
         except (OSError, TypeError) as error:
             raise SolveError(
-                f"the checkpoint at t = {self.t:.10g}, step {self.nsteps}, {_rank_text(self.Ys, self.system)} could not "
-                f"be written: {error}"
+                f"the checkpoint at t = {self.t:.10g}, step {self.nsteps}, "
+                f"{_rank_text(self.Ys, self.system)} could not be written: {error}"
             ) from error
         self._clock.written(self.nsteps)
 
@@ -546,7 +552,7 @@ class _Run:
         self._anchor, self._since, self._norms = tree["anchor"], tree["since"], list(tree["norms"])
         self.field.nfev = tree["nfev"]
         local = None if tree["local"] is None else ErrorBudget(*tree["local"])
-        self.budget = ErrorBudget(*tree["budget"], local)
+        self.budget = dataclasses.replace(ErrorBudget(*tree["budget"]), local=local)
         self.rng.bit_generator.state = tree["rng"]
         self.t_events = [list(times) for times in tree["t_events"]]
         self.y_events = [[unpack_state(y, like[0]) for y in states] for states in tree["y_events"]]

@@ -86,6 +86,6 @@ def check_same_run(found: dict[str, Any], wanted: dict[str, Any]) -> None:
     for name, value in wanted.items():
         if found.get(name) != value:
             raise ValueError(
-                f"resume: the checkpoint is of a run with {name} = {found.get(name)!r}, this run has {value!r}; give the "
-                f"arguments of the interrupted run, or drop resume"
+                f"resume: the checkpoint is of a run with {name} = {found.get(name)!r}, this run has {value!r}; "
+                f"give the arguments of the interrupted run, or drop resume"
             )

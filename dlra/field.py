@@ -182,6 +182,7 @@ class Field:
             )
         self.F = F
         self.system = system
+        self.rng: Any = None  # source of randomness for methods that draw
         self.nfev = 0
         self.linear: tuple[Any, ...] = ()
         self._warned = False
@@ -241,16 +242,18 @@ class Field:
         known = is_array(G) or is_sparse(G) or is_linear_operator(G) or isinstance(G, lazy.Operand)
         if not known and not (hasattr(G, "__matmul__") and hasattr(G, "shape") and hasattr(G, "dtype")):
             raise TypeError(
-                f"{name} must be a matrix (array, sparse matrix, LinearOperator, LowRank or a sum of those), got {kind(G)}"
+                f"{name} must be a matrix (array, sparse matrix, LinearOperator, LowRank or a sum of those), "
+                f"got {kind(G)}"
             )
         if tuple(G.shape) != tuple(Y.shape):
             raise ValueError(f"{name} must have the shape of Y, {tuple(Y.shape)}, got {tuple(G.shape)}")
         sample = any_factor(G) if isinstance(G, LowRank) else G
         if is_array(sample) and library(sample) != library(like):
             raise TypeError(
-                f"{name} is an array of {library(sample)}, but Y0 of {library(like)}; give both to one library and device"
+                f"{name} is an array of {library(sample)}, but Y0 of {library(like)}; "
+                f"bring both to one library and device"
             )
-        got, wanted = dtype_name(G.dtype), dtype_name(like.dtype)
+        got, wanted = dtype_name(G.dtype), dtype_name(like.dtype)  # type: ignore[union-attr]
         if "complex" in got and "complex" not in wanted:
             raise TypeError(
                 f"{name} is {got} but Y0 is {wanted}: start from a complex state, Y0.astype('complex128') "
@@ -305,10 +308,11 @@ def _guarded(call: Callable[[float, Any], Any]) -> Callable[[float, Any], Any]:
 
 def operands_hint(error: BaseException) -> str:
     """Return a remedy for an operator that did not recognise a LowRank, or an empty string."""
-    if isinstance(error, (TypeError, ValueError)) and ("LowRank" in str(error) or "LazySum" in str(error)):
-        if "dlra" not in str(error) and "to_dense" not in str(error):
-            return (
-                "; an operator that does not know LowRank (SciPy's LinearOperator, array-api-strict) is applied with "
-                "dlra.matmul(A, Y)"
-            )
-    return ""
+    text = str(error)
+    met = isinstance(error, (TypeError, ValueError)) and ("LowRank" in text or "LazySum" in text)
+    if not met or "dlra" in text or "to_dense" in text:
+        return ""
+    return (
+        "; an operator that does not know LowRank (SciPy's LinearOperator, array-api-strict) is applied with "
+        "dlra.matmul(A, Y)"
+    )

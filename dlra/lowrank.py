@@ -601,7 +601,8 @@ def check_factors(U: Any, S: Any, V: Any) -> None:
     for name, a in given[1:]:
         if dtype_name(a.dtype) != dtype_name(U.dtype):
             raise TypeError(
-                f"factors need one dtype, got U {dtype_name(U.dtype)} and {name} {dtype_name(a.dtype)}; cast with astype"
+                f"factors need one dtype, got U {dtype_name(U.dtype)} and {name} {dtype_name(a.dtype)}; "
+                f"cast with astype"
             )
         if type(U) is not np.ndarray and device(a) != device(U):
             raise ValueError(f"factors need one device, got U on {device(U)} and {name} on {device(a)}")

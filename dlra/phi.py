@@ -37,8 +37,8 @@ class Coordinates:
         X: Array | None = None,
         inverse: Any = None,
     ):
-        self.matrix = matrix
-        self.eigenvalues = eigenvalues
+        self.matrix: Any = matrix
+        self.eigenvalues: Any = eigenvalues
         self._X = X
         self._inverse = inverse
         self._exponentials: dict[tuple[float, int], list[Array]] = {}

@@ -146,7 +146,8 @@ class SemiLinear:
                 )
             if got in ("float64", "complex128") and wanted in ("float32", "complex64"):
                 warnings.warn(
-                    f"{name} of SemiLinear is {got} and Y0 {wanted}: results are cast to {wanted}; cast {name} with astype",
+                    f"{name} of SemiLinear is {got} and Y0 {wanted}: results are cast to {wanted}; "
+                    f"cast {name} with astype",
                     DlraWarning,
                     stacklevel=3,
                 )

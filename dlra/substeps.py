@@ -124,9 +124,11 @@ class Adaptive:
             step = end - t if last else step
             if abs(step) <= 16 * math.ulp(max(abs(t), abs(end))):
                 raise StageError(
-                    t, equation.stage, "the adaptive substep needs steps below the resolution of t: the problem is stiff "
-                    'or singular here; declare its stiff linear part (dlra.SemiLinear, substep="exponential")'
-                )  # fmt: skip
+                    t,
+                    equation.stage,
+                    "the adaptive substep needs steps below the resolution of t: the problem is stiff or singular "
+                    'here; declare its stiff linear part (dlra.SemiLinear, substep="exponential")',
+                )
             slopes = yield from _stages(tableau, t, step, equation, X, first)
             trial = _combine(step, tableau.b, slopes)
             assert tableau.error is not None

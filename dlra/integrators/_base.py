@@ -22,7 +22,7 @@ class Integrator(ABC):
 
     name: ClassVar[str]
 
-    def __post_init__(self) -> None:
+    def __post_init__(self) -> None:  # noqa: B027
         """Check the options."""
 
     @abstractmethod
@@ -95,21 +95,20 @@ class RankAdaptive(Integrator):
                 raise ValueError(f"min_rank must not exceed min(m, n) = {min(Y.shape)} of Y0, got {min_rank}")
         super().check(Ys, field)
 
-    def truncated(self, Y_hat: Members, cores: list[Array], ranks: list[int | None]) -> tuple[Members, float]:
-        """Replace the cores of Y_hat and truncate; ``ranks`` are those before the step. Dense members are
-        replaced."""
-        Ys, discarded = [], []
-        for Y, core, rank, options in zip(Y_hat, cores, ranks, self._options(len(Y_hat)), strict=True):
+    def truncated(self, Ys: Members, Y_hat: Members, cores: list[Array]) -> tuple[Members, float]:
+        """Truncate Y_hat with new cores; Ys is the state before the step. Dense members are replaced."""
+        Y1s, discarded = [], []
+        for Y0, Y, core, options in zip(Ys, Y_hat, cores, self._options(len(Ys)), strict=True):
             if not isinstance(Y, LowRank):
-                Ys.append(core)
+                Y1s.append(core)
                 continue
             rtol, atol, min_rank, max_rank = options
-            if rtol == 0 and atol == 0 and max_rank is None:  # fixed rank
-                min_rank = max_rank = rank
+            if rtol == 0 and atol == 0 and max_rank is None:  # the rank stays as it was given
+                min_rank = max_rank = Y0.rank
             Y1, dropped = linalg.svd_truncate(Y, Y._U, core, Y._V, rtol, atol, min_rank, max_rank)
-            Ys.append(Y1)
+            Y1s.append(Y1)
             discarded.append(dropped)
-        return tuple(Ys), math.hypot(*discarded)
+        return tuple(Y1s), math.hypot(*discarded)
 
     def _given(self) -> tuple[Any, ...]:
         return self.rtol, self.atol, self.min_rank, self.max_rank
@@ -138,11 +137,6 @@ def with_cores(Ys: Members, cores: list[Array]) -> Members:
         LowRank._make(Y._U, core, Y._V, BOTH) if isinstance(Y, LowRank) else core
         for Y, core in zip(Ys, cores, strict=True)
     )
-
-
-def ranks(Ys: Members) -> list[int | None]:
-    """Ranks of the low-rank members, None for dense ones."""
-    return [Y.rank if isinstance(Y, LowRank) else None for Y in Ys]
 
 
 def advanced(X: list[Array], dX: list[Array]) -> list[Array]:

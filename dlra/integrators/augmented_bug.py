@@ -12,7 +12,6 @@ from dlra.integrators._base import (
     advanced,
     augmented,
     normal_component,
-    ranks,
 )
 from dlra.integrators._equations import k_equation, l_equation, s_equation
 from dlra.integrators._protocol import Ask, StepResult, Steps, together
@@ -66,5 +65,5 @@ class AugmentedBUG(RankAdaptive, WithSubstep):
         Y_hat = augmented(Ys, dK, dL)
         s = s_equation(Y_hat, field, F0)
         dS = yield from self._substep(t, h, s)
-        Y1, discarded = self.truncated(Y_hat, advanced(s.X, dS), ranks(Ys))
+        Y1, discarded = self.truncated(Ys, Y_hat, advanced(s.X, dS))
         return StepResult(Y1, discarded, normal_component(Ys, s.first(t, rest=bool(field.linear))))

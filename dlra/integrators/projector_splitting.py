@@ -67,8 +67,8 @@ class ProjectorSplitting(WithSubstep):
     def check(self, Ys: Members, field: Any) -> None:
         if field.linear:
             warnings.warn(
-                "ProjectorSplitting solves its S-step backward in time, which is ill-posed for the stiff linear part that "
-                "this field declares; AugmentedBUG has no backward step",
+                "ProjectorSplitting solves its S-step backward in time, which is ill-posed for the stiff linear part "
+                "that this field declares; AugmentedBUG has no backward step",
                 DlraWarning,
                 stacklevel=4,
             )
@@ -100,9 +100,11 @@ class ProjectorSplitting(WithSubstep):
 
     def _k_step(self, t: float, h: float, Ys: Members, field: Any) -> Steps[Members]:
         K = yield from self._advanced(t, h, k_equation(Ys, field))
-        return _replaced(
-            Ys, [LowRank._make(*qr(K_i), Y._V, BOTH) for K_i, Y in zip(K, _low(Ys), strict=True)]
-        )
+        new = []
+        for K_i, Y in zip(K, _low(Ys), strict=True):
+            U, R = qr(K_i)
+            new.append(LowRank._make(U, R, Y._V, BOTH))
+        return _replaced(Ys, new)
 
     def _s_step(self, t: float, h: float, Ys: Members, field: Any) -> Steps[Members]:
         S = yield from self._advanced(t, h, s_equation(Ys, field, backward=True))
