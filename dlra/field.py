@@ -200,19 +200,18 @@ class Field:
             self._constant = None if source is None else self._admit(source, Ys[0])
             self._call = None
         else:
-            self._call = _guarded(bind(source, args))
+            self._call = bind(source, args)
 
     def __call__(self, t: float, Ys: tuple[Member, ...]) -> tuple[Any, ...]:
         """Evaluate at (t, Ys): a tuple with a :class:`Value` for each LowRank, an array for each array."""
         self.nfev += 1
         if isinstance(self.F, SemiLinear):
             Y = Ys[0]
-            rest = self._constant if self._call is None else self._admit(self._call(t, self._shown(Y)), Y)
+            rest = self._constant if self._call is None else self._admit(self._ask(t, self._shown(Y)), Y)
             return (_SemiLinearValue(self.F, Y, rest),)
-        assert self._call is not None
         if not self.system:
-            return (self._admit(self._call(t, self._shown(Ys[0])), Ys[0]),)
-        values = self._call(t, [self._shown(Y) for Y in Ys])
+            return (self._admit(self._ask(t, self._shown(Ys[0])), Ys[0]),)
+        values = self._ask(t, [self._shown(Y) for Y in Ys])
         if not isinstance(values, (list, tuple)):
             raise TypeError(
                 f"F of a coupled system of {len(Ys)} members must return a list, got {kind(values)}"
@@ -220,6 +219,13 @@ class Field:
         if len(values) != len(Ys):
             raise ValueError(f"F returned {len(values)} matrices for a coupled system of {len(Ys)} members")
         return tuple(self._admit(G, Y, f"[{i}]") for i, (G, Y) in enumerate(zip(values, Ys, strict=True)))
+
+    def _ask(self, t: float, Y: Any) -> Any:
+        """Call the user's function; what it raises is marked, to tell it from complaints about what it returns."""
+        try:
+            return self._call(t, Y)  # type: ignore[misc]
+        except Exception as error:
+            raise CallError from error
 
     def _shown(self, Y: Member) -> Any:
         """Y as F wants to see it."""
@@ -292,18 +298,6 @@ def bind(F: Any, args: tuple[Any, ...]) -> Callable[[float, Any], Any]:
         + (f" and the {extra} extra arguments in args" if extra else "")
         + f", got a function of {required} required positional arguments ({shown})"
     )
-
-
-def _guarded(call: Callable[[float, Any], Any]) -> Callable[[float, Any], Any]:
-    """Mark what the user's function raises, to tell it from complaints about what it returns."""
-
-    def guarded(t: float, Y: Any) -> Any:
-        try:
-            return call(t, Y)
-        except Exception as error:
-            raise CallError from error
-
-    return guarded
 
 
 def operands_hint(error: BaseException) -> str:

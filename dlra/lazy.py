@@ -33,8 +33,15 @@ __all__ = ["LazySum", "Operand", "matmul"]
 class Operand:
     """Base of the matrices that are not stored entry by entry: hands operators over, and refuses to densify."""
 
+    __slots__ = ()
     shape: tuple[int, int]
     __array_priority__ = 1000.0
+
+    def _apply(self, X: Array) -> Array:
+        raise NotImplementedError
+
+    def _apply_adjoint(self, X: Array) -> Array:
+        raise NotImplementedError
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         """Take over ``array @ Y``, ``array + Y``, ``number * Y``; any other ufunc is a TypeError that says
@@ -171,6 +178,12 @@ class LazySum(Operand):
             return conj(apply_adjoint(self, conj(A)))
         return LazySum([(c, matmul(A, G)) for c, G in self.terms])
 
+    def _apply(self, X: Array) -> Array:
+        return _sum_of((c, apply(term, X)) for c, term in self.terms)
+
+    def _apply_adjoint(self, X: Array) -> Array:
+        return _sum_of((np.conjugate(c), apply_adjoint(term, X)) for c, term in self.terms)
+
     def to_dense(self) -> Array:
         """Return the sum as an array (m n numbers)."""
         total = None
@@ -218,19 +231,15 @@ def matmul(A: Any, B: Any) -> Any:
 
 def apply(G: Any, X: Array) -> Array:
     """Return the array G X for a tall, thin array (or vector) X."""
-    if isinstance(G, LazySum):
-        return _sum_of((c, apply(term, X)) for c, term in G.terms)
     if isinstance(G, Operand):
-        return G._apply(X)  # type: ignore[attr-defined]
+        return G._apply(X)
     return G @ _matching(X, G)
 
 
 def apply_adjoint(G: Any, X: Array) -> Array:
     """Return the array Gᴴ X for a tall, thin array (or vector) X."""
-    if isinstance(G, LazySum):
-        return _sum_of((np.conjugate(c), apply_adjoint(term, X)) for c, term in G.terms)
     if isinstance(G, Operand):
-        return G._apply_adjoint(X)  # type: ignore[attr-defined]
+        return G._apply_adjoint(X)
     if is_sparse(G):
         return G.T @ X if G.dtype.kind != "c" else conj(G.T @ conj(X))  # conjugates X rather than G
     if is_array(G):

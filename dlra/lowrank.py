@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import operator
 from typing import Any
 
 import numpy as np
@@ -89,19 +88,14 @@ class LowRank(Operand):
 
     def __init__(self, U: Array, S: Array | None, V: Array):
         check_factors(U, S, V)
-        _set(self, U, S, V, 0)
+        self._U, self._S, self._V, self._orthonormal = U, S, V, 0
 
     @staticmethod
     def _make(U: Array, S: Array | None, V: Array, orthonormal: int = 0) -> LowRank:
         """Wrap factors that are known to fit, without checks; ``orthonormal`` is 0, LEFT, RIGHT or BOTH."""
         self = object.__new__(LowRank)
-        _set(self, U, S, V, orthonormal)
+        self._U, self._S, self._V, self._orthonormal = U, S, V, orthonormal
         return self
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"LowRank is immutable: make a new one instead of setting {name}")
-
-    __delattr__ = __setattr__  # type: ignore[assignment]
 
     def __reduce__(self) -> Any:
         return _rebuild, (self._U, self._S, self._V, self._orthonormal)
@@ -358,7 +352,13 @@ class LowRank(Operand):
             return _unified(self._U, core if B._S is None else core @ B._S, B._V)
         if isinstance(B, LazySum):
             return B.__rmatmul__(self)
-        _check_inner(self, B)
+        try:
+            return self._times(B)
+        except Exception:
+            _check_inner(self, B)
+            raise
+
+    def _times(self, B: Any) -> Any:
         if is_array(B):
             if B.ndim == 1:
                 return self._apply(B)
@@ -370,12 +370,15 @@ class LowRank(Operand):
         return NotImplemented
 
     def __rmatmul__(self, A: Any) -> Any:
-        _check_inner(A, self)
-        if is_array(A) and A.ndim == 1:
-            return conj(self._apply_adjoint(conj(A)))
-        if is_array(A) or is_sparse(A) or is_linear_operator(A):
+        if not (is_array(A) or is_sparse(A) or is_linear_operator(A)):
+            return NotImplemented
+        try:
+            if A.ndim == 1:
+                return conj(self._apply_adjoint(conj(A)))
             return _unified(A @ self._U, self._S, self._V, self._orthonormal & RIGHT)
-        return NotImplemented
+        except Exception:
+            _check_inner(A, self)
+            raise
 
     def __getitem__(self, key: Any) -> Any:
         """Rows and columns: ``Y[i]``, ``Y[i, j]`` with slices, index arrays (LowRank) or integers (arrays)."""
@@ -405,18 +408,6 @@ class LowRank(Operand):
         return f"LowRank(shape={self.shape}, rank={self.rank}, dtype={dtype_name(self.dtype)})"
 
 
-_slots = tuple(LowRank.__dict__[name].__set__ for name in ("_U", "_S", "_V", "_orthonormal"))
-
-
-def _set(Y: LowRank, U: Array, S: Array | None, V: Array, orthonormal: int) -> None:
-    """Fill the slots of a LowRank, which refuses assignment."""
-    set_U, set_S, set_V, set_orthonormal = _slots
-    set_U(Y, U)
-    set_S(Y, S)
-    set_V(Y, V)
-    set_orthonormal(Y, orthonormal)
-
-
 _SWAPPED = (0, RIGHT, LEFT, BOTH)
 
 
@@ -436,78 +427,83 @@ def _unified(U: Array, S: Array | None, V: Array, orthonormal: int = 0) -> LowRa
 
 
 class _Sum(LowRank):
-    """A sum of LowRank whose factors [U₁ U₂ ...], diag(S₁, S₂, ...), [V₁ V₂ ...] are joined only when
-    somebody asks for them.
+    """A sum of LowRank whose factors [U₁ U₂ ...], diag(S₁, S₂, ...), [V₁ V₂ ...] are joined when asked for.
 
-    Fields are sums, and integrators only ask for their products with thin arrays, which are cheaper term by
-    term.
+    Fields are sums, and integrators only ask for their products with thin arrays, which are cheaper term by term.
     """
 
-    __slots__ = ("_terms",)
-    _terms: tuple[LowRank, ...]
+    __slots__ = ("_factors", "_shape", "_terms")
+    _factors: LowRank | None
+    _shape: tuple[int, int]
+    _terms: list[LowRank]
 
     @staticmethod
-    def of(*terms: LowRank) -> _Sum:
-        """The sum of terms of one shape."""
+    def of(terms: list[LowRank], shape: tuple[int, int]) -> _Sum:
+        """The sum of terms of this shape."""
         self = object.__new__(_Sum)
-        _set(self, None, None, None, 0)
-        flat = [part for term in terms for part in (term._terms if isinstance(term, _Sum) else (term,))]
-        _set_terms(self, tuple(flat))
+        self._terms = terms
+        self._shape = shape
+        self._factors = None
         return self
 
-    def _joined(self) -> tuple[Array, Array | None, Array]:
-        get_U, get_S, get_V = _getters
-        if get_U(self) is None:
+    def _joined(self) -> LowRank:
+        if self._factors is None:
             terms = self._terms
             xp = namespace(*(Y._U for Y in terms))
             core = None
             if any(Y._S is not None for Y in terms):
                 core = functools.reduce(linalg.block_diagonal, [Y.S for Y in terms])
             U, V = xp.concat([Y._U for Y in terms], axis=1), xp.concat([Y._V for Y in terms], axis=1)
-            joined = _unified(U, core, V)
-            _set(self, joined._U, joined._S, joined._V, 0)
-        return get_U(self), get_S(self), get_V(self)
+            self._factors = _unified(U, core, V)
+        return self._factors
 
-    _U = property(lambda self: self._joined()[0])  # type: ignore[assignment]
-    _S = property(lambda self: self._joined()[1])  # type: ignore[assignment]
-    _V = property(lambda self: self._joined()[2])  # type: ignore[assignment]
+    _U = property(lambda self: self._joined()._U)  # type: ignore[assignment]
+    _S = property(lambda self: self._joined()._S)  # type: ignore[assignment]
+    _V = property(lambda self: self._joined()._V)  # type: ignore[assignment]
+    _orthonormal = property(lambda self: 0)  # type: ignore[assignment]
 
     @property
     def shape(self) -> tuple[int, int]:  # type: ignore[override]
-        return self._terms[0].shape
+        return self._shape
 
     @property
     def dtype(self) -> Any:
         first = self._terms[0].dtype
-        return first if all(Y.dtype == first for Y in self._terms) else self._U.dtype
+        for Y in self._terms[1:]:
+            if Y.dtype != first:
+                return self._U.dtype
+        return first
 
     def _scaled(self, c: Any) -> LowRank:
-        return _Sum.of(*(Y._scaled(c) for Y in self._terms))
+        return _Sum.of([Y._scaled(c) for Y in self._terms], self._shape)
 
     def __rmatmul__(self, A: Any) -> Any:
-        products = [Y.__rmatmul__(A) for Y in self._terms]
-        return _Sum.of(*products) if isinstance(products[0], LowRank) else sum(products[1:], products[0])
+        return _total([Y.__rmatmul__(A) for Y in self._terms])
 
     def __matmul__(self, B: Any) -> Any:
-        products = [Y @ B for Y in self._terms]
-        return _Sum.of(*products) if isinstance(products[0], LowRank) else sum(products[1:], products[0])
+        return _total([Y @ B for Y in self._terms])
 
     def _apply(self, X: Array) -> Array:
-        return functools.reduce(operator.add, [Y._apply(X) for Y in self._terms])
+        return _total([Y._apply(X) for Y in self._terms])
 
     def _apply_adjoint(self, X: Array) -> Array:
-        return functools.reduce(operator.add, [Y._apply_adjoint(X) for Y in self._terms])
+        return _total([Y._apply_adjoint(X) for Y in self._terms])
 
 
-_set_terms = _Sum.__dict__["_terms"].__set__
-_getters = tuple(LowRank.__dict__[name].__get__ for name in ("_U", "_S", "_V"))
+def _total(terms: list[Any]) -> Any:
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
 
 
 def _add(Y: LowRank, Z: LowRank) -> LowRank:
-    if Y.shape != Z.shape:
-        raise ValueError(f"LowRank matrices in a sum need one shape, got {Y.shape} and {Z.shape}")
-    namespace(any_factor(Y), any_factor(Z))
-    return _Sum.of(Y, Z)
+    shape = Y.shape
+    if Z.shape != shape:
+        raise ValueError(f"LowRank matrices in a sum need one shape, got {shape} and {Z.shape}")
+    terms = [*(Y._terms if isinstance(Y, _Sum) else (Y,)), *(Z._terms if isinstance(Z, _Sum) else (Z,))]
+    namespace(terms[0]._U, terms[-1]._U)
+    return _Sum.of(terms, shape)
 
 
 def any_factor(Y: LowRank) -> Array:

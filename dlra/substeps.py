@@ -241,7 +241,7 @@ def _combine(h: float, weights: tuple[float, ...], slopes: list[Slopes]) -> Slop
     for i in range(len(slopes[0])):
         total = used[0][0] * used[0][1][i]
         for w, k in used[1:]:
-            total = total + w * k[i]
+            total += w * k[i]  # total is a new array, so that this may happen in place
         out.append(total)
     return out
 

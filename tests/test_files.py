@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dlra import _files
-from dlra._files import SCHEMA, FileFormatError, read, write
+from dlra._files import SCHEMA, FileFormatError, check_target, read, write
 
 h5py = pytest.importorskip("h5py")
 
@@ -64,7 +64,7 @@ def leftovers(directory) -> list[str]:
     return [name for name in os.listdir(directory) if name.startswith(".dlra-")]
 
 
-# ---- round trips ---------------------------------------------------------------------------------------------
+# ---- round trips -------------------------------------------------------------------------------------------
 
 
 @st.composite
@@ -237,7 +237,7 @@ def test_equal_trees_give_equal_files(tmp_path):
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
 
 
-# ---- what cannot be stored -----------------------------------------------------------------------------------
+# ---- what cannot be stored ---------------------------------------------------------------------------------
 
 Point = namedtuple("Point", "x y")
 
@@ -285,7 +285,7 @@ def test_a_tree_within_itself_is_a_type_error(tmp_path):
         write(tmp_path / "bad.h5", "solution", tree)
 
 
-# ---- writing: all or nothing ---------------------------------------------------------------------------------
+# ---- writing: all or nothing -------------------------------------------------------------------------------
 
 
 def fail_with(error):
@@ -460,7 +460,7 @@ def test_strings_and_relative_names_are_paths(tmp_path, monkeypatch):
     assert same(round_trip("run.h5", TREE), TREE)
 
 
-# ---- reading: refusals ---------------------------------------------------------------------------------------
+# ---- reading: refusals -------------------------------------------------------------------------------------
 
 
 def test_missing_file_and_directories(tmp_path):
@@ -478,6 +478,20 @@ def test_missing_file_and_directories(tmp_path):
         write(tmp_path / "run.h5", "network", {})
     with pytest.raises(ValueError, match="kind is 'network'"):
         read(tmp_path / "run.h5", "network")
+
+
+def test_check_target_foresees_the_error_of_write(tmp_path, monkeypatch):
+    for path, error in ((tmp_path, IsADirectoryError), (tmp_path / "absent" / "run.h5", FileNotFoundError)):
+        with pytest.raises(error) as foreseen:
+            check_target(path)
+        with pytest.raises(error) as caught:
+            write(path, "solution", {})
+        assert str(foreseen.value) == str(caught.value)
+    check_target(tmp_path / "run.h5")
+    assert os.listdir(tmp_path) == []
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(ImportError, match="files"):
+        check_target(tmp_path / "run.h5")
 
 
 @posix
@@ -647,7 +661,7 @@ def test_a_length_beyond_the_file_reserves_no_memory(tmp_path):
         read(path, "solution")
 
 
-# ---- h5py ----------------------------------------------------------------------------------------------------
+# ---- h5py --------------------------------------------------------------------------------------------------
 
 
 def test_without_h5py_the_extra_is_named(tmp_path, monkeypatch):
