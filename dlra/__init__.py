@@ -1,30 +1,43 @@
 """dlra: numerical integrators for matrix differential equations Ẏ = F(t, Y) on low-rank factors Y = U S Vᴴ.
 
-Start with :func:`solve`; the documentation has a quickstart, a page on which integrator to choose, and the
-API.
+Start with :func:`solve`; the documentation has a quickstart, a page on which integrator to choose, and the API.
+Importing the package loads nothing else: each name is imported when it is first used.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from dlra import integrators, linalg, substeps
-from dlra._checks import Event
-from dlra._solve import iterate, solve, step
-from dlra.checkpoint import Checkpoint
-from dlra.errors import DlraWarning, SolveError
-from dlra.field import factored
-from dlra.integrators import BUG, AugmentedBUG, Galerkin, ProjectorSplitting
-from dlra.lazy import LazySum, matmul
-from dlra.lowrank import LowRank
-from dlra.semilinear import SemiLinear
-from dlra.solution import ErrorBudget, Solution, State
-
 if TYPE_CHECKING:
-    from dlra import plot as plot
-    from dlra import problems as problems
+    from dlra import integrators, linalg, plot, problems, substeps
+    from dlra._checks import Event
+    from dlra._solve import iterate, solve, step
+    from dlra.checkpoint import Checkpoint
+    from dlra.errors import DlraWarning, SolveError
+    from dlra.field import factored
+    from dlra.integrators import BUG, AugmentedBUG, Galerkin, ProjectorSplitting
+    from dlra.lazy import LazySum, matmul
+    from dlra.lowrank import LowRank
+    from dlra.semilinear import SemiLinear
+    from dlra.solution import ErrorBudget, Solution, State
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "_checks": ("Event",),
+    "_solve": ("iterate", "solve", "step"),
+    "checkpoint": ("Checkpoint",),
+    "errors": ("DlraWarning", "SolveError"),
+    "field": ("factored",),
+    "integrators": ("BUG", "AugmentedBUG", "Galerkin", "ProjectorSplitting"),
+    "lazy": ("LazySum", "matmul"),
+    "lowrank": ("LowRank",),
+    "semilinear": ("SemiLinear",),
+    "solution": ("ErrorBudget", "Solution", "State"),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+_SUBMODULES = ("integrators", "linalg", "plot", "problems", "substeps")
 
 __all__ = [
     "BUG",
@@ -46,6 +59,8 @@ __all__ = [
     "iterate",
     "linalg",
     "matmul",
+    "plot",
+    "problems",
     "solve",
     "step",
     "substeps",
@@ -53,9 +68,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the parts that few runs need when they are first used."""
-    if name in ("plot", "problems"):
-        import importlib
-
+    if name in _SUBMODULES:
         return importlib.import_module(f"dlra.{name}")
-    raise AttributeError(f"module 'dlra' has no attribute {name!r}")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'dlra' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"dlra.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -208,11 +208,31 @@ def all_finite(a: Array) -> bool:
 
 
 def norm(a: Array) -> float:
-    """Return the Frobenius norm of a matrix (or the norm of a vector) as a Python float."""
+    """Return the Frobenius norm of a matrix (or the norm of a vector) as a Python float.
+
+    Entries whose squares overflow or underflow are scaled first: near 1e20 or 1e-20 that happens in single
+    precision already.
+    """
+    value = _plain_norm(a)
+    if _smallest_norm(dtype_name(a.dtype)) <= value < math.inf:
+        return value
+    largest = scalar(namespace(a).max(abs(a))) if math.prod(a.shape) else 0.0
+    return largest * _plain_norm(a / largest) if 0.0 < largest < math.inf else largest
+
+
+def _plain_norm(a: Array) -> float:
     if type(a) is np.ndarray:
-        return float(np.linalg.norm(a))
+        flat = a.ravel(order="K")
+        return math.sqrt(np.vdot(flat, flat).real)  # unlike np.linalg.norm this overflows without a warning
     xp = namespace(a)
     return scalar(xp.linalg.vector_norm(xp.reshape(a, (-1,))))
+
+
+@lru_cache(maxsize=64)
+def _smallest_norm(name: str) -> float:
+    """The smallest norm whose square is free of underflow."""
+    info = np.finfo(name)
+    return math.sqrt(float(info.tiny) / float(info.eps))
 
 
 def memory_order(a: Array) -> str:

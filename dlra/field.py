@@ -171,6 +171,8 @@ class Field:
     ----------
     nfev : int
         Number of evaluations so far.
+    constant_rest : bool
+        Whether the field is its stiff linear part and a constant.
     linear : tuple
         Per member the pair of :class:`~dlra.semilinear.StiffOperator` or None, or () where no member has one.
     """
@@ -196,7 +198,8 @@ class Field:
             source = F
         self._factored = isinstance(source, Factored)
         self._constant = None
-        if isinstance(F, SemiLinear) and (source is None or not callable(source)):
+        self.constant_rest = isinstance(F, SemiLinear) and (source is None or not callable(source))
+        if self.constant_rest:
             self._constant = None if source is None else self._admit(source, Ys[0])
             self._call = None
         else:

@@ -8,6 +8,7 @@ must be decided, columns count as dependent below ``10 eps`` of the norm of the 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,7 +49,7 @@ def orthonormalize(A: Array) -> Array:
     if A.shape[1] == 0:
         return A
     Q, R = qr(A)
-    return _independent(Q, R, norm(R))
+    return _independent(Q, R, _finite_norm(R, "A"))
 
 
 def augment(U0: Array, X: Array) -> Array:
@@ -85,7 +86,7 @@ def augment(U0: Array, X: Array) -> Array:
         return U0
     xp = namespace(U0, X)
     Q, R = qr(xp.concat((U0, X), axis=1))
-    complement = _independent(Q[:, r:], R[r:, r:], norm(R[:, r:]))
+    complement = _independent(Q[:, r:], R[r:, r:], _finite_norm(R[:, r:], "X"))
     return xp.concat((U0, complement), axis=1)
 
 
@@ -222,6 +223,14 @@ def check_rank_options(rtol: float, atol: float, min_rank: int, max_rank: int | 
         raise ValueError(
             f"min_rank must not exceed max_rank, got min_rank={min_rank} and max_rank={max_rank}"
         )
+
+
+def _finite_norm(R: Array, name: str) -> float:
+    """The norm of a triangular factor; NaN must not pass for dependent columns."""
+    scale = norm(R)
+    if not math.isfinite(scale):
+        raise ValueError(f"{name} contains NaN or infinite values")
+    return scale
 
 
 def _independent(Q: Array, R: Array, scale: float) -> Array:

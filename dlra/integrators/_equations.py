@@ -37,6 +37,8 @@ class Equation:
         Per unknown the pair (L, R) of the stiff linear part X' = L X + X R + ... in the coordinates of the
         equation (a StiffOperator or a small array each, None for a missing side), or None; None where no
         member has one.
+    constant : bool
+        Whether the slopes without the stiff linear part are constant.
     start : tuple of values or None
         F at the initial value, where it is already known.
     """
@@ -48,9 +50,10 @@ class Equation:
         lift: Callable[[list[Array]], Members],
         project: Callable[[Members, bool], list[Array]],
         linear: list[Any] | None,
+        constant: bool,
         start: Members | None,
     ):
-        self.stage, self.X, self.lift, self.linear = stage, X, lift, linear
+        self.stage, self.X, self.lift, self.linear, self.constant = stage, X, lift, linear, constant
         self._project = project
         self._start = start
         self._first: dict[bool, list[Array]] = {}
@@ -92,7 +95,7 @@ def k_equation(Ys: Members, field: Any, start: Members | None = None) -> Equatio
     linear = None
     if field.linear:
         linear = [_k_linear(field.linear[i], Ys[i]) for i in low]
-    return Equation("K", [Ys[i]._U @ Ys[i].S for i in low], lift, project, linear, start)
+    return Equation("K", [Ys[i]._U @ Ys[i].S for i in low], lift, project, linear, field.constant_rest, start)
 
 
 def l_equation(Ys: Members, field: Any, start: Members | None = None) -> Equation:
@@ -110,7 +113,9 @@ def l_equation(Ys: Members, field: Any, start: Members | None = None) -> Equatio
     linear = None
     if field.linear:
         linear = [_l_linear(field.linear[i], Ys[i]) for i in low]
-    return Equation("L", [Ys[i]._V @ H(Ys[i].S) for i in low], lift, project, linear, start)
+    return Equation(
+        "L", [Ys[i]._V @ H(Ys[i].S) for i in low], lift, project, linear, field.constant_rest, start
+    )
 
 
 def s_equation(Ys: Members, field: Any, start: Members | None = None, backward: bool = False) -> Equation:
@@ -141,7 +146,15 @@ def s_equation(Ys: Members, field: Any, start: Members | None = None, backward: 
     linear = None
     if field.linear:
         linear = [_s_linear(field.linear[i], Y, sign) if i in low else None for i, Y in enumerate(Ys)]
-    return Equation("S", [Y.S if isinstance(Y, LowRank) else Y for Y in Ys], lift, project, linear, start)
+    return Equation(
+        "S",
+        [Y.S if isinstance(Y, LowRank) else Y for Y in Ys],
+        lift,
+        project,
+        linear,
+        field.constant_rest,
+        start,
+    )
 
 
 def _low(Ys: Members) -> list[int]:

@@ -1,9 +1,9 @@
 """What a step of dlra costs beside a bare hand-written NumPy loop of the same algorithm.
 
-Both integrate Ẏ = A Y + Y Aᵀ + C Cᵀ with tridiagonal A (a dense array up to n = 500, sparse above) by the augmented BUG
-integrator with Runge-Kutta 4 substeps at fixed rank. The first bare loop takes a general F on raw factors, as dlra does; the
-second is written for this one problem, with A and C projected onto the bases once a step. Neither checks anything, counts
-anything, or keeps its bases orthonormal over many steps.
+Both integrate Ẏ = A Y + Y Aᵀ + C Cᵀ with tridiagonal A (a dense array up to n = 500, sparse above) by the augmented
+BUG integrator with Runge-Kutta 4 substeps at fixed rank. The first bare loop takes a general F on raw factors, as dlra
+does; the second is written for this one problem, with A and C projected onto the bases once a step. Neither checks
+anything, counts anything, or keeps its bases orthonormal over many steps.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ SIZES = ((100, 5), (500, 10), (2000, 20))
 def problem(n: int, r: int) -> tuple[Any, np.ndarray, dlra.LowRank]:
     """A (sparse, non-stiff), C and the initial value."""
     rng = np.random.default_rng(0)
-    A = sp.diags_array([np.full(n - 1, 0.5), np.full(n, -1.0), np.full(n - 1, 0.5)], offsets=[-1, 0, 1]).tocsr()
+    A = sp.diags_array(
+        [np.full(n - 1, 0.5), np.full(n, -1.0), np.full(n - 1, 0.5)], offsets=[-1, 0, 1]
+    ).tocsr()
     if n <= 500:
         A = A.toarray()
     C = rng.standard_normal((n, 2)) / np.sqrt(n)
@@ -30,7 +32,9 @@ def problem(n: int, r: int) -> tuple[Any, np.ndarray, dlra.LowRank]:
     return A, C, dlra.LowRank(U, np.diag(0.5 ** np.arange(r)) + 0.1 * rng.standard_normal((r, r)), V)
 
 
-def bare_step(A: Any, C: np.ndarray, h: float, U0: np.ndarray, S0: np.ndarray, V0: np.ndarray) -> tuple[np.ndarray, ...]:
+def bare_step(
+    A: Any, C: np.ndarray, h: float, U0: np.ndarray, S0: np.ndarray, V0: np.ndarray
+) -> tuple[np.ndarray, ...]:
     """One augmented BUG step, written for this problem in plain NumPy."""
     r = U0.shape[1]
 
@@ -54,7 +58,9 @@ def bare_step(A: Any, C: np.ndarray, h: float, U0: np.ndarray, S0: np.ndarray, V
     return U @ P[:, :r], np.diag(s[:r]), V @ Qt[:r].T
 
 
-def bare_step_general(F: Any, h: float, U0: np.ndarray, S0: np.ndarray, V0: np.ndarray) -> tuple[np.ndarray, ...]:
+def bare_step_general(
+    F: Any, h: float, U0: np.ndarray, S0: np.ndarray, V0: np.ndarray
+) -> tuple[np.ndarray, ...]:
     """The same step for a general factored F, given as a function (U, S, V) -> factors (P, M, Q) of F = P M Qᵀ."""
     r = U0.shape[1]
 
@@ -149,7 +155,9 @@ def main() -> None:
     """Print the ratios."""
     from threadpoolctl import threadpool_limits
 
-    print("augmented BUG, rk4 substeps, fixed rank, factored F, one BLAS thread; microseconds a step (median)")
+    print(
+        "augmented BUG, rk4 substeps, fixed rank, factored F, one BLAS thread; microseconds a step (median)"
+    )
     with threadpool_limits(1):
         for n, r in SIZES:
             t = measure(n, r)
