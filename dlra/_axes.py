@@ -143,18 +143,18 @@ def quantity(axes: Any, t: Any, values: Any, name: str) -> None:
 # ---- a matrix as an image
 
 
-def image(figure: Any, axes: Any, member: Any, title: str, problem: Any = None) -> None:
+def image(figure: Any, axes: Any, member: Any, name: str, t: float, problem: Any = None) -> None:
     """Draw a matrix: over the coordinates of the problem where there are some, else as rows and columns.
 
-    Complex entries by their modulus, which ``{}`` in the title tells; entries of both signs in colours
-    symmetric about zero. Of more than 1000 rows or columns some are left out, on the factors.
+    Complex entries by their modulus; entries of both signs in colours symmetric about zero. Of more than 1000
+    rows or columns some are left out, on the factors.
     """
     m, n = member.shape if member.ndim == 2 else (member.shape[0], 1)
     rows, columns = thinned(m, _PIXELS), thinned(n, _PIXELS)
     A = entries(member, rows, columns)
     if np.iscomplexobj(A):
-        A, title = np.abs(A), title.format("|{}|")
-    axes.set_title(title.format("Y" if problem is None else problem.quantity))
+        A, name = np.abs(A), f"|{name}|"
+    axes.set_title(f"{name} at t = {t:.6g}")
     A = A.astype(float)
     top = float(np.nanmax(np.abs(A))) or 1.0
     if A.min() < -1e-6 * top:  # an undershoot by rounding does not count as a sign

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from dlra import linalg
+from dlra._factors import check_dtype
 from dlra.backend import H, all_finite, eps, eye, is_array, kind, namespace, norm, to_host
-from dlra.lowrank import BOTH, LowRank, check_dtype
+from dlra.linalg import BOTH
+from dlra.lowrank import LowRank
 
 __all__ = ["Event"]
 

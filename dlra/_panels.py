@@ -100,7 +100,8 @@ def low_rank_members(solution: Solution) -> list[tuple[str, np.ndarray]]:
 def image(figure: Any, axes: Any, name: str, member: Any, t: float, problem: Any) -> None:
     """Draw a member of a state as an image."""
     fits = problem is not None and tuple(member.shape) == tuple(problem.shape)
-    draw.image(figure, axes, member, f"{name or '{}'} at t = {t:.6g}", problem if fits else None)
+    name = name or ("Y" if problem is None else problem.quantity)
+    draw.image(figure, axes, member, name, t, problem if fits else None)
 
 
 def rank(axes: Any, solution: Solution) -> None:

@@ -93,6 +93,11 @@ def is_scalar(a: Any) -> bool:
     return isinstance(a, (int, float, complex, np.number)) or (getattr(a, "ndim", None) == 0 and is_array(a))
 
 
+def weak(c: Any) -> Any:
+    """Return a NumPy scalar as a Python number, which scales an array without widening its dtype."""
+    return c.item() if isinstance(c, (np.generic, np.ndarray)) else c
+
+
 def library(a: Array) -> str:
     """Return the name of the library of ``a``, with its device where that is not the only one."""
     name = type(a).__module__.partition(".")[0]

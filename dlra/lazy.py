@@ -18,13 +18,16 @@ from dlra.backend import (
     astype,
     conj,
     device,
+    dtype_name,
     is_array,
+    is_complex,
     is_linear_operator,
     is_scalar,
     is_sparse,
     kind,
     namespace,
     same_dtype,
+    weak,
 )
 
 __all__ = ["LazySum", "Operand", "matmul"]
@@ -85,6 +88,7 @@ class Operand:
     def __lt__(self, other: Any) -> Any:
         self._refuse("comparison")
 
+    __rpow__ = __pow__
     __le__ = __gt__ = __ge__ = __lt__
     __complex__ = __int__ = __float__
 
@@ -119,13 +123,17 @@ class LazySum(Operand):
 
     @property
     def dtype(self) -> Any:
-        """The dtype of the term with the widest one."""
-        return max((G.dtype for _, G in self.terms), key=lambda d: ("complex" in str(d), str(d)))
+        """The dtype of the sum, as NumPy promotes those of its terms and factors."""
+        names = [dtype_name(G.dtype) for _, G in self.terms if G.dtype is not None]
+        if any(isinstance(c, complex) or (is_array(c) and is_complex(c)) for c, _ in self.terms):
+            names.append("complex64")
+        wanted = np.result_type(*names)
+        return next((G.dtype for _, G in self.terms if same_dtype(G.dtype, wanted)), wanted)
 
     @property
     def H(self) -> LazySum:
         """Conjugate transpose."""
-        return LazySum([(np.conjugate(c), adjoint(G)) for c, G in self.terms])
+        return LazySum([(_conjugate(c), adjoint(G)) for c, G in self.terms])
 
     @property
     def T(self) -> LazySum:
@@ -159,7 +167,7 @@ class LazySum(Operand):
     def __mul__(self, c: Any) -> LazySum:
         if not is_scalar(c):
             self._refuse("entrywise products")
-        return LazySum([(c * a, G) for a, G in self.terms])
+        return LazySum([(weak(c) * a, G) for a, G in self.terms])
 
     __rmul__ = __mul__
 
@@ -182,7 +190,7 @@ class LazySum(Operand):
         return _sum_of((c, apply(term, X)) for c, term in self.terms)
 
     def _apply_adjoint(self, X: Array) -> Array:
-        return _sum_of((np.conjugate(c), apply_adjoint(term, X)) for c, term in self.terms)
+        return _sum_of((_conjugate(c), apply_adjoint(term, X)) for c, term in self.terms)
 
     def to_dense(self) -> Array:
         """Return the sum as an array (m n numbers)."""
@@ -233,7 +241,8 @@ def apply(G: Any, X: Array) -> Array:
     """Return the array G X for a tall, thin array (or vector) X."""
     if isinstance(G, Operand):
         return G._apply(X)
-    return G @ _matching(X, G)
+    G, X = _promoted(G, X)
+    return G @ X
 
 
 def apply_adjoint(G: Any, X: Array) -> Array:
@@ -243,16 +252,17 @@ def apply_adjoint(G: Any, X: Array) -> Array:
     if is_sparse(G):
         return G.T @ X if G.dtype.kind != "c" else conj(G.T @ conj(X))  # conjugates X rather than G
     if is_array(G):
-        X = _matching(X, G)
+        G, X = _promoted(G, X)
         return H(H(X) @ G) if X.ndim == 2 else conj(conj(X) @ G)
     return adjoint(G) @ X
 
 
-def _matching(X: Array, G: Any) -> Array:
-    """Cast X to the dtype of the array G where the library does not promote by itself (PyTorch)."""
+def _promoted(G: Any, X: Array) -> tuple[Any, Array]:
+    """G and X in one dtype where the library does not promote by itself (PyTorch)."""
     if type(X) is np.ndarray or same_dtype(X.dtype, G.dtype):
-        return X
-    return astype(X, namespace(X).result_type(X.dtype, G.dtype))
+        return G, X
+    dtype = namespace(X).result_type(X.dtype, G.dtype)
+    return astype(G, dtype) if is_array(G) else G, astype(X, dtype)
 
 
 def adjoint(G: Any) -> Any:
@@ -319,6 +329,10 @@ def dense(G: Any) -> Array:
     if isinstance(G, Operand):
         return G.to_dense()  # type: ignore[attr-defined]
     return G @ np.eye(G.shape[1], dtype=G.dtype)
+
+
+def _conjugate(c: Any) -> Any:
+    return conj(c) if is_array(c) else c.conjugate()
 
 
 def _sum_of(weighted: Any) -> Array:

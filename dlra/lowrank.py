@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from dlra import linalg
+from dlra._factors import check_dtype, check_factors, check_int
 from dlra.backend import (
     DTYPES,
     Array,
     H,
+    all_finite,
     astype,
     conj,
-    device,
     dtype_name,
     eye,
     is_array,
@@ -25,6 +26,7 @@ from dlra.backend import (
     namespace,
     norm,
     to_host,
+    weak,
 )
 from dlra.lazy import LazySum, Operand, take, terms_of
 from dlra.linalg import BOTH, LEFT, RIGHT
@@ -48,9 +50,8 @@ class LowRank(Operand):
         The core; None for the identity, Y = U Vᴴ. Rectangular (r₁, r₂) where U and V have r₁ and r₂ columns.
     V : array, shape (n, r)
         Right factor. Note Vᴴ in the product: for NumPy's ``U, s, Vh = np.linalg.svd(A)`` use
-        :meth:`from_svd`.
-
-    All three share one array library, device and dtype (float32, float64, complex64 or complex128).
+        :meth:`from_svd`. All three share one array library, device and dtype (float32, float64, complex64
+        or complex128).
 
     Raises
     ------
@@ -153,6 +154,8 @@ class LowRank(Operand):
         if rank is not None and not 1 <= check_int(rank, "rank") <= min(A.shape):
             raise ValueError(f"rank must lie between 1 and min(m, n) = {min(A.shape)}, got {rank}")
         linalg.check_rank_options(rtol, atol, 1, None)
+        if not all_finite(A):
+            raise ValueError("A contains NaN or infinite values")
         U, s, Vh = linalg.svd(A)
         if rank is not None and rtol == 0 and atol == 0:
             keep = rank
@@ -175,7 +178,7 @@ class LowRank(Operand):
 
     @property
     def V(self) -> Array:
-        """Right factor, shape (n, r): Y = U S Vᴴ."""
+        """Right factor, shape (n, r); Y = U S Vᴴ."""
         return self._V
 
     @property
@@ -190,12 +193,12 @@ class LowRank(Operand):
 
     @property
     def ndim(self) -> int:
-        """2."""
+        """Number of dimensions, 2."""
         return 2
 
     @property
     def rank(self) -> int:
-        """Number of columns of the factors (the smaller of the two for a rectangular core): an upper bound of
+        """Number of columns of the factors (the smaller of the two for a rectangular core), an upper bound of
         the rank."""
         return min(self._U.shape[1], self._V.shape[1])
 
@@ -295,7 +298,7 @@ class LowRank(Operand):
         return self._lazy_sum(other, "-")
 
     def __rsub__(self, other: Any) -> Any:
-        return (-self) + other
+        return (-self).__radd__(other)
 
     def _lazy_sum(self, other: Any, sign: str) -> Any:
         terms = terms_of(other)
@@ -314,7 +317,7 @@ class LowRank(Operand):
 
     def __mul__(self, other: Any) -> LowRank:
         if is_scalar(other):
-            return self._scaled(other)
+            return self._scaled(weak(other))
         if isinstance(other, LowRank):
             return _entrywise_product(self, other)
         m, n = self.shape
@@ -331,7 +334,7 @@ class LowRank(Operand):
     def __truediv__(self, other: Any) -> LowRank:
         if not is_scalar(other):
             self._refuse(f"/ {kind(other)}")
-        return self._scaled(1 / other)
+        return self._scaled(1 / weak(other))
 
     def __rtruediv__(self, other: Any) -> Any:
         self._refuse("division by it")
@@ -360,8 +363,8 @@ class LowRank(Operand):
 
     def _times(self, B: Any) -> Any:
         if is_array(B):
-            if B.ndim == 1:
-                return self._apply(B)
+            if B.ndim != 2:
+                return self._apply(B) if B.ndim == 1 else self._refuse(f"@ {kind(B)}")
             return _unified(self._U, self._S, H(H(self._V) @ B), self._orthonormal & LEFT)
         if is_sparse(B):
             return _unified(self._U, self._S, conj(B.T @ conj(self._V)), self._orthonormal & LEFT)
@@ -373,8 +376,8 @@ class LowRank(Operand):
         if not (is_array(A) or is_sparse(A) or is_linear_operator(A)):
             return NotImplemented
         try:
-            if A.ndim == 1:
-                return conj(self._apply_adjoint(conj(A)))
+            if A.ndim != 2:
+                return conj(self._apply_adjoint(conj(A))) if A.ndim == 1 else self._refuse(f"{kind(A)} @ it")
             return _unified(A @ self._U, self._S, self._V, self._orthonormal & RIGHT)
         except Exception:
             _check_inner(A, self)
@@ -382,7 +385,9 @@ class LowRank(Operand):
 
     def __getitem__(self, key: Any) -> Any:
         """Rows and columns: ``Y[i]``, ``Y[i, j]`` with slices, index arrays (LowRank) or integers (arrays)."""
-        i, j = key if isinstance(key, tuple) and len(key) == 2 else (key, slice(None))
+        if isinstance(key, tuple) and len(key) != 2:
+            raise IndexError(f"a LowRank takes one or two indices, Y[i] or Y[i, j], got {len(key)}")
+        i, j = key if isinstance(key, tuple) else (key, slice(None))
         integer = [isinstance(index, (int, np.integer)) for index in (i, j)]
         picked = LowRank._make(_pick(self._U, i, "row"), self._S, _pick(self._V, j, "column"))
         if not any(integer):
@@ -478,7 +483,8 @@ class _Sum(LowRank):
         return _Sum.of([Y._scaled(c) for Y in self._terms], self._shape)
 
     def __rmatmul__(self, A: Any) -> Any:
-        return _total([Y.__rmatmul__(A) for Y in self._terms])
+        products = [Y.__rmatmul__(A) for Y in self._terms]
+        return NotImplemented if products[0] is NotImplemented else _total(products)
 
     def __matmul__(self, B: Any) -> Any:
         return _total([Y @ B for Y in self._terms])
@@ -488,6 +494,9 @@ class _Sum(LowRank):
 
     def _apply_adjoint(self, X: Array) -> Array:
         return _total([Y._apply_adjoint(X) for Y in self._terms])
+
+
+_Sum.__name__ = "LowRank"  # what users see in messages
 
 
 def _total(terms: list[Any]) -> Any:
@@ -533,72 +542,34 @@ def _entrywise_product(Y: LowRank, Z: LowRank) -> LowRank:
 
 
 def _pick(factor: Array, index: Any, name: str) -> Array:
+    size = factor.shape[0]
     if isinstance(index, slice):
-        return factor[index, :]
+        start, stop, step = index.indices(size)
+        if step > 0:
+            return factor[start : max(start, stop) : step, :]
+        return take(factor, np.arange(start, stop, step), 0)  # PyTorch has no negative steps
     if isinstance(index, (int, np.integer)) and not isinstance(index, bool):
-        size = factor.shape[0]
         if not -size <= index < size:
             raise IndexError(f"{name} {index} is out of range for {size} {name}s")
         start = int(index) % size
         return factor[start : start + 1, :]
-
     indices = to_host(index) if is_array(index) else np.asarray(index)
     if indices.ndim != 1 or indices.dtype.kind not in "iub":
         raise TypeError(f"a {name} index must be an int, a slice or a vector of ints or bools, got {index!r}")
-    return take(factor, indices, 0)
+    if indices.dtype.kind == "b":
+        if indices.shape[0] != size:
+            raise IndexError(
+                f"a boolean {name} index needs one value for each of {size} {name}s, got {indices.shape[0]}"
+            )
+        return take(factor, np.flatnonzero(indices), 0)
+    if indices.size and not (-size <= indices.min() and indices.max() < size):
+        raise IndexError(
+            f"{name} indices from {indices.min()} to {indices.max()} are out of range for {size} {name}s"
+        )
+    return take(factor, indices % size, 0)
 
 
 def _check_inner(A: Any, B: Any) -> None:
     a, b = getattr(A, "shape", None), getattr(B, "shape", None)
     if a and b and a[-1] != b[0]:
         raise ValueError(f"shapes do not fit in a product: {kind(A)} @ {kind(B)}")
-
-
-def check_int(value: Any, name: str) -> int:
-    """Return ``value`` as an int, or raise a TypeError naming it."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be an int, got {value!r} ({type(value).__name__})")
-    return int(value)
-
-
-def check_dtype(A: Array, name: str) -> None:
-    """Raise a TypeError unless the dtype of ``A`` is supported."""
-    if dtype_name(A.dtype) not in DTYPES:
-        raise TypeError(
-            f"{name} must have dtype {', '.join(DTYPES[:-1])} or {DTYPES[-1]}, got {dtype_name(A.dtype)}; "
-            f"cast it with astype"
-        )
-
-
-def check_factors(U: Any, S: Any, V: Any) -> None:
-    """Raise the error that says what is wrong with the factors of a LowRank, if anything is."""
-    given = [(name, a) for name, a in (("U", U), ("S", S), ("V", V)) if not (name == "S" and a is None)]
-    for name, a in given:
-        if not is_array(a):
-            raise TypeError(f"{name} must be an array, got {kind(a)}")
-    namespace(*(a for _, a in given))
-    for name, a in given:
-        check_dtype(a, name)
-        if a.ndim != 2:
-            hint = "; for a vector of singular values use LowRank.from_svd(U, s, Vh)" if name == "S" else ""
-            raise ValueError(f"{name} must be a matrix, got an array of shape {tuple(a.shape)}{hint}")
-    (m, r1), (n, r2) = U.shape, V.shape
-    core = (r1, r2) if S is None else tuple(S.shape)
-    if core != (r1, r2) or (S is None and r1 != r2):
-        hint = ""
-        if V.shape[0] == core[1] or (S is None and V.shape[0] == r1):
-            hint = "; V has shape (n, r), not (r, n): for Vh as svd returns it use LowRank.from_svd(U, s, Vh)"
-        shown = "None (identity)" if S is None else str(tuple(S.shape))
-        raise ValueError(
-            f"factors do not fit: U {(m, r1)}, S {shown}, V {(n, r2)}; expected U (m, r), S (r, r), V (n, r){hint}"
-        )
-    if min(m, n, r1, r2) < 1:
-        raise ValueError(f"factors must not be empty, got U {(m, r1)} and V {(n, r2)}")
-    for name, a in given[1:]:
-        if dtype_name(a.dtype) != dtype_name(U.dtype):
-            raise TypeError(
-                f"factors need one dtype, got U {dtype_name(U.dtype)} and {name} {dtype_name(a.dtype)}; "
-                f"cast with astype"
-            )
-        if type(U) is not np.ndarray and device(a) != device(U):
-            raise ValueError(f"factors need one device, got U on {device(U)} and {name} on {device(a)}")

@@ -45,7 +45,7 @@ def _styled(function: _Function) -> _Function:
     def make(solution: Solution, *args: Any, **options: Any) -> Any:
         if not isinstance(solution, Solution):
             raise TypeError(f"expected a dlra.Solution, got {type(solution).__name__}")
-        with _matplotlib().rc_context(draw.style()):
+        with styled():
             return function(solution, *args, **options)
 
     return make  # type: ignore[return-value]
@@ -71,7 +71,7 @@ def rank(solution: Solution, problem: Problem | None = None) -> Figure:
         A solution without stored times.
     """
     _check_times(solution)
-    figure = _figure(5.6, 3.6)
+    figure = new_figure(5.6, 3.6)
     panels.rank(figure.subplots(), solution)
     return figure
 
@@ -99,7 +99,7 @@ def error_budget(solution: Solution, problem: Problem | None = None) -> Figure:
         A solution without stored times.
     """
     _check_times(solution)
-    figure = _figure(5.6, 3.6)
+    figure = new_figure(5.6, 3.6)
     panels.error_budget(figure.subplots(), solution)
     return figure
 
@@ -171,7 +171,7 @@ def singular_values(solution: Solution, problem: Problem | None = None) -> Figur
     if not panels.low_rank_members(solution):
         raise ValueError("no singular values: the solution has no low-rank member")
     t, tables = panels.spectra(solution)
-    figure = _figure(5.6 if len(t) < 2 else 10.0, 3.8)
+    figure = new_figure(5.6 if len(t) < 2 else 10.0, 3.8)
     axes = figure.subplots(1, 1 if len(t) < 2 else 2, squeeze=False)[0]
     panels.final_values(axes[0], solution)
     if len(t) > 1:
@@ -277,16 +277,24 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     OSError
         The directory does not exist, or cannot be written to.
     """
-    target = Path(path)
-    suffix = target.suffix.removeprefix(".").lower()
-    known = figure.canvas.get_supported_filetypes()
+    check_target(path)
+    with styled():
+        figure.savefig(path, format=Path(path).suffix[1:].lower())
+
+
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Raise the error that :func:`save` would raise for this name, before there is anything to lose."""
+    _matplotlib()
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    suffix, known = Path(path).suffix[1:].lower(), FigureCanvasBase.get_supported_filetypes()
     if suffix not in known:
-        raise ValueError(f"{target}: the suffix must be one of {', '.join(sorted(known))}, got {suffix!r}")
-    with _matplotlib().rc_context(draw.style()):
-        figure.savefig(target, format=suffix)
+        raise ValueError(f"{path}: the suffix must be one of {', '.join(sorted(known))}, got {suffix!r}")
 
 
-# ---- helpers
+def styled() -> Any:
+    """The context in which all pictures are made: matplotlib with the common style, restored afterwards."""
+    return _matplotlib().rc_context(draw.style())
 
 
 def _matplotlib() -> Any:
@@ -297,7 +305,8 @@ def _matplotlib() -> Any:
     return matplotlib
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
+    """An empty figure, of so many inches, that knows no display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -311,7 +320,7 @@ def _grid(count: int, width: float = 4.0, height: float = 3.1) -> tuple[Any, lis
     """A figure with ``count`` axes in rows of at most four (three, where that leaves no gap)."""
     columns = min(count, 3 if count in (3, 5, 6, 9) else 2 if count == 4 else 4)
     rows = -(-count // columns)
-    figure = _figure(width * columns, height * rows + 0.4)
+    figure = new_figure(width * columns, height * rows + 0.4)
     axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
     for ax in axes[count:]:
         ax.remove()

@@ -1,7 +1,10 @@
-"""Sphinx configuration. The build reads nothing from the network."""
+"""Sphinx configuration. Neither the build nor the pages read anything from the network."""
 
 import re
 from importlib.metadata import version as installed_version
+
+from docutils import nodes
+from latex2mathml.converter import convert
 
 project = "dlra"
 author = "the dlra developers"
@@ -12,7 +15,6 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
@@ -25,13 +27,15 @@ language = "en"
 # MyST: pages in Markdown, with $formulas$ and ::: directives
 myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+html_math_renderer = "mathml"  # browsers show it by themselves, without MathJax and its server
 
 # API reference: NumPy-style docstrings; types stand in the docstrings, and once is enough
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 autosummary_generate = False
 napoleon_google_docstring = False
-napoleon_use_ivar = True
+napoleon_custom_sections = [("Attributes", "params_style")]
+napoleon_use_param = False  # types stay text: "array, shape (m, r)" holds no names to link to
 napoleon_use_rtype = False
 
 html_theme = "furo"
@@ -39,6 +43,23 @@ html_title = f"dlra {release}"
 html_static_path = []
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+
+
+def _inline_math(translator, node):
+    translator.body.append(convert(node.astext()))
+    raise nodes.SkipNode
+
+
+def _displayed_math(translator, node):
+    translator.body.append(f'<div class="math">{convert(node.astext(), display="block")}</div>\n')
+    raise nodes.SkipNode
+
+
+def _plain_bars(app, what, name, obj, options, lines):
+    """Let |x| be an absolute value; docstrings use no substitutions."""
+    for i, line in enumerate(lines):
+        if not line.lstrip().startswith((">>>", "... ", ":type", "+-", "| ")):
+            lines[i] = re.sub(r"(``.*?``)|\|", lambda match: match[1] or r"\|", line)
 
 
 def _plain_references(app, what, name, obj, options, lines):
@@ -57,4 +78,6 @@ def _plain_references(app, what, name, obj, options, lines):
 
 
 def setup(app):
+    app.add_html_math_renderer("mathml", (_inline_math, None), (_displayed_math, None))
+    app.connect("autodoc-process-docstring", _plain_bars)
     app.connect("autodoc-process-docstring", _plain_references)

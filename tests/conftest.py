@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 import pytest
-from helpers import LIBRARIES, Library, get_library
+from helpers import DTYPES, LIBRARIES, Library, get_library
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -44,6 +44,23 @@ def library(request) -> Library:
 def foreign(request) -> Library:
     """Every array library but NumPy."""
     yield from _usable(request.param)
+
+
+def _typed_parameters():
+    """Every library with every dtype; JAX, which compiles each operation anew, with two that cover it all."""
+    for name in LIBRARIES:
+        for dtype in ("float32", "complex128") if name == "jax" else DTYPES:
+            yield pytest.param(
+                (name, dtype), id=f"{name}-{dtype}", marks=pytest.mark.gpu if name == "cupy" else ()
+            )
+
+
+@pytest.fixture(scope="module", params=_typed_parameters())
+def typed_library(request):
+    """A pair (library, dtype name)."""
+    name, dtype = request.param
+    for library in _usable(name):
+        yield library, dtype
 
 
 @pytest.fixture

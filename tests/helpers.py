@@ -14,6 +14,9 @@ from dlra import LowRank
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
 
+M, N, R = 12, 9, 3
+"""The shape most tests use: JAX compiles every operation once a shape."""
+
 LIBRARIES = ("numpy", "strict", "strict-device1", "torch", "jax", "cupy")
 """Names of the array libraries, as :func:`get_library` takes them; "strict" is array-api-strict."""
 

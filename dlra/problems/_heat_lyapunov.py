@@ -17,12 +17,12 @@ from dlra.semilinear import SemiLinear
 def heat_lyapunov(n: int = 256, *, backend: Any = "numpy", dtype: Any = None, device: Any = None) -> Problem:
     """Differential Lyapunov equation of the heat equation, stiff: Y' = A Y + Y A + C Cᵀ.
 
-    A = tridiag(1, -2, 1)/Δx² is the second derivative with zero boundary values, Δx = 2π/(n+1), and
-    x_i = -π + i Δx, i = 0, ..., n - 1. C has the ten columns 10^{-(k-1)/2} e^{-k x²}, k = 1, ..., 10, so scaled that ‖C Cᵀ‖_F = 1.
-    Y(0) = Σ b_k s_k s_kᵀ with s_k = sin(k x), k = 1, ..., 20 (those the grid resolves), b₁ = 1 and
-    b_k = 5 e^{-(7 + (k-2)/2)}; t from 0 to 0.1. The fastest rate is 4/Δx² on each side, 1.3e4 in all for n = 256:
-    explicit substeps need dt < 2e-4 there, the exponential one, which :class:`~dlra.SemiLinear` selects, has
-    no such limit.
+    A = tridiag(1, -2, 1)/Δx² is the second derivative with zero boundary values, Δx = 2π/(n+1), and the grid is
+    x_i = -π + i Δx, i = 0, ..., n - 1. C has the ten columns 10^{-(k-1)/2} e^{-k x²}, k = 1, ..., 10, so scaled
+    that ‖C Cᵀ‖_F = 1. Y(0) = Σ b_k s_k s_kᵀ with s_k = sin(k x), k = 1, ..., 20 (those the grid resolves),
+    b₁ = 1 and b_k = 5 e^{-(7 + (k-2)/2)}; t from 0 to 0.1. The fastest rate is 4/Δx² on each side, 1.3e4 in all
+    for n = 256: explicit substeps need dt < 2e-4 there, the exponential one, which :class:`~dlra.SemiLinear`
+    selects, has no such limit.
 
     The grid is not symmetric about 0, on purpose: on i = 1, ..., n the initial value would consist of odd functions
     and the source of even ones, so that C Cᵀ would be normal to the tangent space at Y(0) and stay invisible to every

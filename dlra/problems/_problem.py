@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from dlra._factors import check_int
 from dlra.backend import Array
 from dlra.backend import norm as array_norm
-from dlra.lowrank import LowRank, check_int
+from dlra.lowrank import LowRank
 from dlra.problems._place import Place
 
 __all__ = ["Problem"]

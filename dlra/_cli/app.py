@@ -1,0 +1,291 @@
+"""Commands and options of ``dlra``, and what its exit codes mean."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from typer import Argument, Option
+
+import dlra
+from dlra import integrators
+
+app = typer.Typer(
+    name="dlra",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Solve matrix differential equations on low-rank factors.",
+    epilog="Exit codes: 0 done, 1 failed, 2 bad arguments, 130 interrupted.",
+)
+
+FAILED, BAD_ARGUMENTS, INTERRUPTED = 1, 2, 130
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dlra {dlra.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, Option("--version", help="Print the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Solve matrix differential equations on low-rank factors."""
+
+
+_STEP, _RANK, _PLACE, _FILES = "Time steps and method", "Rank", "Problem and array library", "Output"
+
+
+@app.command()
+def solve(
+    problem: Annotated[str, Argument(metavar="PROBLEM", help="A name that 'dlra problems' lists.")],
+    set_: Annotated[
+        list[str] | None,
+        Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Option of the problem, e.g. --set n=200; repeatable. 'dlra problems PROBLEM' lists them.",
+            rich_help_panel=_PLACE,
+        ),
+    ] = None,
+    backend: Annotated[
+        str, Option(help="Array library: numpy, cupy, torch or jax.", rich_help_panel=_PLACE)
+    ] = "numpy",
+    dtype: Annotated[
+        str | None,
+        Option(
+            help="float32, float64, complex64 or complex128, as the problem allows.", rich_help_panel=_PLACE
+        ),
+    ] = None,
+    device: Annotated[
+        str | None, Option(help="Device of the array library, e.g. cuda:0.", rich_help_panel=_PLACE)
+    ] = None,
+    threads: Annotated[
+        int | None,
+        Option(
+            min=1,
+            help="Threads of the linear algebra (needs threadpoolctl). Default: 1 up to 2000 rows and columns, where "
+            "more only wait for each other; the library's choice beyond, or where OPENBLAS_NUM_THREADS or its like is "
+            "set.",
+            rich_help_panel=_PLACE,
+        ),
+    ] = None,
+    method: Annotated[
+        str | None,
+        Option(help=f"One of {', '.join(integrators.names())}.", rich_help_panel=_STEP),
+    ] = None,
+    substep: Annotated[
+        str | None,
+        Option(
+            help="Stepper of the small equations: auto, euler, heun, rk4, adaptive, exponential, exponential-euler.",
+            rich_help_panel=_STEP,
+        ),
+    ] = None,
+    order: Annotated[
+        int | None, Option(help="Of projector-splitting: 1, 2 or 4.", rich_help_panel=_STEP)
+    ] = None,
+    dt: Annotated[
+        float | None, Option(help="Step length. Default: the problem's.", rich_help_panel=_STEP)
+    ] = None,
+    t_end: Annotated[
+        float | None,
+        Option(
+            help="Where to stop; before the start goes backward. Default: the problem's.",
+            rich_help_panel=_STEP,
+        ),
+    ] = None,
+    rtol: Annotated[
+        float | None, Option(help="Relative tolerance of the time step.", rich_help_panel=_STEP)
+    ] = None,
+    atol: Annotated[
+        float | None, Option(help="Absolute tolerance of the time step.", rich_help_panel=_STEP)
+    ] = None,
+    rank: Annotated[
+        int | None,
+        Option(
+            help="Initial rank, and the rank throughout unless a tolerance or --max-rank frees it. Default: the "
+            "problem's, with its rank tolerance where it has one.",
+            rich_help_panel=_RANK,
+        ),
+    ] = None,
+    rank_rtol: Annotated[
+        float | None,
+        Option(help="What a step may truncate, relative to the norm of the state.", rich_help_panel=_RANK),
+    ] = None,
+    rank_atol: Annotated[
+        float | None, Option(help="What a step may truncate, absolutely.", rich_help_panel=_RANK)
+    ] = None,
+    min_rank: Annotated[int | None, Option(help="The rank never falls below.", rich_help_panel=_RANK)] = None,
+    max_rank: Annotated[int | None, Option(help="The rank never exceeds.", rich_help_panel=_RANK)] = None,
+    plot: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="Overview as a picture (png, pdf, svg).", rich_help_panel=_FILES),
+    ] = None,
+    json: Annotated[
+        str | None,
+        Option(
+            metavar="FILE",
+            help="Numbers over time as JSON; - for standard output (the summary then goes to standard error).",
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="Stored states as HDF5, for dlra.Solution.load.", rich_help_panel=_FILES),
+    ] = None,
+    states: Annotated[
+        int | None,
+        Option(
+            min=1,
+            help="How many states to store in --out, evenly over the steps; 1 is the last. Default: 11.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
+    every: Annotated[
+        int | None,
+        Option(min=1, help="Store every so many steps, instead of --states.", rich_help_panel=_FILES),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="Write the state to this file while running.", rich_help_panel=_FILES),
+    ] = None,
+    checkpoint_every: Annotated[
+        float, Option(metavar="SECONDS", help="How often.", rich_help_panel=_FILES)
+    ] = 10.0,
+    resume: Annotated[
+        Path | None,
+        Option(
+            metavar="FILE",
+            help="Continue from this checkpoint; give the same arguments (--t-end may differ).",
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
+    reference: Annotated[
+        bool | None,
+        Option(
+            "--reference/--no-reference",
+            help="Compare the end with the reference solution, if there is one. Default: up to 1e6 entries.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
+    progress: Annotated[
+        bool | None,
+        Option(
+            "--progress/--no-progress", help="Progress bar. Default: on a terminal.", rich_help_panel=_FILES
+        ),
+    ] = None,
+    quiet: Annotated[
+        bool, Option("--quiet", "-q", help="Print nothing unless something fails.", rich_help_panel=_FILES)
+    ] = False,
+    debug: Annotated[
+        bool, Option("--debug", help="Show the traceback of an error.", rich_help_panel=_FILES)
+    ] = False,
+) -> None:
+    """Solve one of the named problems and report rank, errors and observables.
+
+    Observables and ranks are recorded at every step (at 2001 of them, where there are more); only a few
+    states are stored. For example:
+
+    dlra solve landau-damping --rank 10 --dt 0.02 --plot landau.png --json landau.json
+    """
+    given = dict(locals())
+    from dlra._cli import report
+    from dlra._cli.settings import Settings
+    from dlra._cli.task import Task
+
+    given["options"] = given.pop("set_") or []
+    if progress is None:
+        given["progress"] = sys.stderr.isatty() and not quiet
+    with _exit_on_error(debug, bad_input=True):
+        task = Task(Settings(**given))
+    with _exit_on_error(debug, bad_input=True, os_errors=FAILED):
+        outcome = task.run()
+    with _exit_on_error(debug):
+        report.write_files(outcome)
+        if not quiet:
+            typer.echo(report.summary(outcome), err=json == "-", nl=False)
+            for text in outcome.warnings:
+                typer.echo(f"warning: {text}", err=True)
+        if outcome.failure is not None:
+            raise outcome.failure
+    if outcome.interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+@app.command()
+def problems(
+    name: Annotated[str | None, Argument(metavar="[NAME]", help="Describe this one.")] = None,
+    debug: Annotated[bool, Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """List the named problems, or describe one: equation, options, defaults, observables."""
+    from dlra._cli import info
+
+    with _exit_on_error(debug, bad_input=True):
+        typer.echo(info.problem_list() if name is None else info.problem_page(name))
+
+
+@app.command(name="info")
+def info_(debug: Annotated[bool, Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+    """Show versions, array libraries found and usable, threads and GPU."""
+    from dlra._cli import info
+
+    with _exit_on_error(debug):
+        typer.echo(info.environment())
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, Option(metavar="DIRECTORY", help="Where pictures and files go.")] = Path(
+        "demo-output"
+    ),
+    debug: Annotated[bool, Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Solve a plasma and an engineering problem, compare with theory, draw pictures; under a minute."""
+    from dlra.demo import Demo
+
+    with _exit_on_error(debug, bad_input=True, os_errors=BAD_ARGUMENTS):
+        show = Demo(out)
+    with _exit_on_error(debug):
+        show.run(typer.echo)
+
+
+@contextlib.contextmanager
+def _exit_on_error(debug: bool, *, bad_input: bool = False, os_errors: int | None = None) -> Iterator[None]:
+    """Turn an exception into one line on standard error and an exit code.
+
+    ``bad_input``: ValueError, TypeError and ImportError mean bad arguments here, and OSError too unless
+    ``os_errors`` tells otherwise.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        _leave("interrupted", INTERRUPTED, debug)
+    except dlra.SolveError as error:
+        _leave(f"error: {error}", FAILED, debug)
+    except OSError as error:
+        code = os_errors if os_errors is not None else BAD_ARGUMENTS if bad_input else FAILED
+        _leave(f"error: {error}", code, debug)
+    except (ValueError, TypeError, ImportError) as error:
+        _leave(f"error: {error}", BAD_ARGUMENTS if bad_input else FAILED, debug)
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        text = f"error: unexpected {type(error).__name__}: {str(error)[:300]}"
+        _leave(text if debug else f"{text} (--debug shows where)", FAILED, debug)
+
+
+def _leave(text: str, code: int, debug: bool) -> NoReturn:
+    if debug:
+        traceback.print_exc()
+    typer.echo(" ".join(text.split()), err=True)
+    raise typer.Exit(code)

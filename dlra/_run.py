@@ -1,0 +1,354 @@
+"""The time loop: from state to state, with events, storing and checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from dlra import _checks as checks
+from dlra import integrators
+from dlra._step import advance, rank_text, solve_error
+from dlra.backend import dtype_name, library, norm
+from dlra.checkpoint import Checkpoint, Clock, check_resume, check_same_run
+from dlra.errors import SolveError, StageError
+from dlra.field import Field
+from dlra.integrators import StepResult
+from dlra.lowrank import LowRank
+from dlra.solution import (
+    ErrorBudget,
+    Record,
+    Solution,
+    State,
+    compact,
+    pack_state,
+    portable,
+    unpack_state,
+)
+
+_GRID = (
+    1e-9  # a step may be longer by this share of itself, so that rounding does not add a sliver at the end
+)
+
+
+class Run:
+    """One run: its arguments, checked, and its state."""
+
+    def __init__(
+        self, F: Any, t_span: Any, Y0: Any, method: Any, *, dt: Any, rtol: Any, atol: Any, t_eval: Any, args: Any,
+        events: Any, save: Any, callback: Any, max_steps: Any, checkpoint: Any, resume: Any, rng: Any, keep: bool,
+    ):  # fmt: skip
+        self.t0, self.t1 = checks.check_t_span(t_span)
+        self.dt = checks.check_dt(dt, rtol, atol)
+        self.t_eval = checks.check_t_eval(t_eval, self.t0, self.t1)
+        self.events = checks.check_events(events)
+        self.max_steps = checks.check_step_limit(max_steps)
+        checks.check_callable(save, "save", "the state")
+        checks.check_callable(callback, "callback", "the state")
+        self.save, self.callback = save, callback
+        self.integrator = integrators.by_name(method)
+        self.Ys, self.system = checks.check_state(Y0)
+        self.field = Field(F, self.Ys, args, self.system)
+        self.integrator.check(self.Ys, self.field)
+        self.rng = np.random.default_rng(rng)
+        self.field.rng = self.rng
+
+        self.t, self.nsteps, self.budget = self.t0, 0, ErrorBudget()
+        self._anchor, self._since = self.t0, 0  # steps since the last time that was landed on
+        self._norms: list[float] = []
+        self.status, self.message = 0, f"Reached t = {self.t1:g}."
+        self.record = Record() if keep else None
+        self.t_events: list[list[float]] = [[] for _ in self.events]
+        self.y_events: list[list[Any]] = [[] for _ in self.events]
+        self._resumed = resume is not None
+        if resume is not None:
+            self._restore(check_resume(resume))
+        self._clock = None
+        if checkpoint is not None:
+            self._clock = Clock(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint))
+            from dlra import _files
+
+            _files.check_target(self._clock.path)
+
+    # ---- the loop
+
+    def states(self) -> Iterator[State]:
+        """Advance to t1, yielding every accepted state; the first is where the run starts."""
+        state = self.state()
+        if not self._resumed:
+            self._store(state)
+        yield state
+        values = self._event_values(state)
+        try:
+            for h, target, landed in self._grid():
+                if self.max_steps is not None and self.nsteps >= self.max_steps:
+                    raise SolveError(
+                        f"max_steps = {self.max_steps} steps did not reach t1 = {self.t1:g}: stopped at "
+                        f"t = {self.t:.10g}, step {self.nsteps}, {rank_text(self.Ys, self.system)}; "
+                        f"raise max_steps or dt"
+                    )
+                result = self._step(h)
+                t_new, stopped_by = target, None
+                if self.events:
+                    result, t_new, stopped_by, values = self._locate_events(h, target, result, values)
+                self._accept(result, t_new, h if stopped_by is None else t_new - self.t, landed)
+                state = self.state()
+                self._store(state)
+                if stopped_by is not None:
+                    self.status, self.message = 1, f"Event {stopped_by} stopped the run at t = {self.t:.10g}."
+                elif self.callback is not None and self._call(self.callback, "callback", state):
+                    self.status, self.message = 1, f"The callback stopped the run at t = {self.t:.10g}."
+                if self._clock is not None and self._clock.due(self.nsteps):
+                    self._write_checkpoint()
+                yield state
+                if self.status == 1:
+                    return
+        finally:
+            if self._clock is not None and not self._clock.is_current(self.nsteps):
+                self._write_checkpoint()
+
+    def selected(self) -> Iterator[State]:
+        """The states a user of ``iterate`` asked for."""
+        wanted = None if self.t_eval is None else set(self.t_eval)
+        for state in self.states():
+            if wanted is None or state.t in wanted:
+                yield state
+
+    def _grid(self) -> Iterator[tuple[float, float, bool]]:
+        """Yield (h, the time it leads to, whether that is a time to land on) from the present state on."""
+        direction = math.copysign(1.0, self.t1 - self.t0)
+        targets = [t for t in [*(self.t_eval or []), self.t1] if direction * (t - self.t) > 0]
+        for target in dict.fromkeys(targets):
+            anchor = self._anchor
+            count = max(1, math.ceil(abs(target - anchor) / self.dt * (1 - _GRID)))
+            for k in range(self._since + 1, count + 1):
+                t_new = target if k == count else anchor + direction * k * self.dt
+                yield t_new - self.t, t_new, k == count
+
+    def _step(self, h: float) -> StepResult:
+        try:
+            result = advance(self.integrator, self.field, self.t, h, self.Ys, first=self.nsteps == 0)
+            self._check_growth(h, result.Ys)
+            return result
+        except StageError as error:
+            where = (
+                f"{self.integrator.name} failed at t = {self.t:.10g}, step {self.nsteps + 1} (h = {h:.6g}), "
+                f"{rank_text(self.Ys, self.system)}"
+            )
+            raise solve_error(error, where) from error.__cause__
+
+    def _check_growth(self, h: float, Ys: tuple[Any, ...]) -> None:
+        """Notice an unstable run long before it overflows: three steps in a row, each with a hundredfold norm."""
+        self._norms = [*self._norms[-3:], _state_norm(Ys)]
+        if len(self._norms) == 4 and all(
+            0 < 100 * a < b for a, b in zip(self._norms, self._norms[1:], strict=False)
+        ):
+            raise StageError(
+                self.t + h, "end of step", f"the solution blows up: its norm grew from {self._norms[0]:.2g} to "
+                f"{self._norms[-1]:.2g} within three steps"
+            )  # fmt: skip
+
+    def _accept(self, result: StepResult, t: float, h: float, landed: bool) -> None:
+        self.Ys = tuple(compact(Y) for Y in result.Ys)
+        self.budget = self.budget.after(h, result.discarded, result.normal)
+        self.t = t
+        self.nsteps += 1
+        self._anchor, self._since = (t, 0) if landed else (self._anchor, self._since + 1)
+
+    def state(self) -> State:
+        """The present state, as users see it."""
+        y = list(self.Ys) if self.system else self.Ys[0]
+        return State(self.t, y, self.nsteps, checks.rank_of(self.Ys, self.system), self.budget)
+
+    # ---- events
+
+    def _event_values(self, state: State) -> list[float]:
+        return [self._call(event.value, f"event {i}", state) for i, event in enumerate(self.events)]
+
+    def _locate_events(
+        self, h: float, target: float, result: StepResult, before: list[float]
+    ) -> tuple[StepResult, float, int | None, list[float]]:
+        """Find the sign changes within a step; the step is cut at the first terminal one."""
+        after = self._event_values(self._trial_state(target, result))
+        found = []
+        for i, event in enumerate(self.events):
+            rising = before[i] < 0 <= after[i]
+            falling = before[i] > 0 >= after[i]
+            if (rising and event.direction >= 0) or (falling and event.direction <= 0):
+                found.append((*self._bisect(i, h, target, result, before[i]), i))
+        stopped_by = None
+        for t, located, i in sorted(found, key=lambda item: abs(item[0] - self.t)):
+            self.t_events[i].append(t)
+            self.y_events[i].append(self._trial_state(t, located).y)
+            if self.events[i].terminal:
+                result, target, stopped_by = located, t, i
+                break
+        return result, target, stopped_by, after
+
+    def _bisect(
+        self, i: int, h: float, target: float, result: StepResult, before: float
+    ) -> tuple[float, StepResult]:
+        """The step from the present state to where event i changes sign, on the far side of it."""
+        low, high, t_high = 0.0, 1.0, target
+        while high - low > 1e-10 and abs(h) * (high - low) > 4 * math.ulp(max(abs(self.t), abs(target))):
+            middle = 0.5 * (low + high)
+            t_middle = self.t + middle * h
+            trial = self._step_quietly(middle * h)
+            value = self._call(self.events[i].value, f"event {i}", self._trial_state(t_middle, trial))
+            if value * before > 0:
+                low = middle
+            else:
+                high, t_high, result = middle, t_middle, trial
+        return t_high, result
+
+    def _step_quietly(self, h: float) -> StepResult:
+        """A trial step, which leaves no trace in the watch over the norm."""
+        norms = self._norms
+        try:
+            return self._step(h)
+        finally:
+            self._norms = norms
+
+    def _trial_state(self, t: float, result: StepResult) -> State:
+        y = list(result.Ys) if self.system else result.Ys[0]
+        return State(t, y, self.nsteps + 1, checks.rank_of(result.Ys, self.system), self.budget)
+
+    # ---- what the user gets
+
+    def _call(self, function: Callable[[State], Any], what: str, state: State) -> Any:
+        try:
+            return function(state)
+        except Exception as error:
+            raise SolveError(
+                f"{what} raised {type(error).__name__} at t = {state.t:.10g}, step {state.step}, "
+                f"rank {state.rank}: {error}"
+            ) from error
+
+    def _store(self, state: State) -> None:
+        if self.record is None or (self.t_eval is not None and state.t not in self._wanted()):
+            return
+        save = None if self.save is None else lambda s: self._call(self.save, "save", s)  # type: ignore[arg-type]
+        self.record.store(state, save)
+
+    def _wanted(self) -> set[float]:
+        if not hasattr(self, "_wanted_times"):
+            self._wanted_times = set(self.t_eval or [])
+        return self._wanted_times
+
+    def interrupted(self) -> None:
+        """Note a Ctrl-C."""
+        self.status = 1
+        self.message = f"Interrupted by Ctrl-C at t = {self.t:.10g}, step {self.nsteps}."
+
+    def solution(self, status: int, message: str) -> Solution:
+        """The Solution of what has been computed."""
+        assert self.record is not None
+        record = self.record
+        return Solution(
+            t=np.asarray(record.t, dtype=np.float64),
+            y=list(record.y),
+            rank=list(record.rank) if self.system else np.asarray(record.rank, dtype=np.int64),
+            errors=record.budget(),
+            y_final=self.state().y,
+            t_final=self.t,
+            nfev=self.field.nfev,
+            nsteps=self.nsteps,
+            status=status,
+            message=message,
+            method=repr(self.integrator),
+            saved=None if self.save is None else list(record.saved),
+            t_events=self.t_events,
+            y_events=self.y_events,
+        )
+
+    # ---- checkpoints
+
+    def _identity(self) -> dict[str, Any]:
+        """What must agree between a checkpoint and the run that resumes it."""
+        like = [Y._U if isinstance(Y, LowRank) else Y for Y in self.Ys]
+        return {
+            "method": repr(self.integrator),
+            "t0": self.t0,
+            "direction": math.copysign(1.0, self.t1 - self.t0),
+            "dt": self.dt,
+            "shapes": [list(Y.shape) for Y in self.Ys],
+            "dtype": dtype_name(like[0].dtype),
+            "library": library(like[0]).partition(" ")[0],
+            "system": self.system,
+            "t_eval": self.t_eval,
+            "save": self.save is not None,
+            "events": len(self.events),
+            "stored": self.record is not None,
+        }
+
+    def _write_checkpoint(self) -> None:
+        from dlra import _files
+
+        assert self._clock is not None
+        record = self.record or Record()
+        tree = {
+            "identity": self._identity(),
+            "Ys": [pack_state(Y) for Y in self.Ys],
+            "t": self.t,
+            "nsteps": self.nsteps,
+            "anchor": self._anchor,
+            "since": self._since,
+            "norms": self._norms,
+            "nfev": self.field.nfev,
+            "budget": [self.budget.time, self.budget.truncation, self.budget.normal],
+            "local": None if self.budget.local is None else [*_parts(self.budget.local)],
+            "rng": self.rng.bit_generator.state,
+            "t_events": self.t_events,
+            "y_events": [[pack_state(y) for y in states] for states in self.y_events],
+            "record": {
+                "t": record.t,
+                "y": [pack_state(y) for y in record.y],
+                "rank": record.rank,
+                "errors": np.asarray(record.errors, dtype=np.float64).reshape(-1, 6),
+                "saved": [portable(value) for value in record.saved],
+            },
+        }
+        try:
+            _files.write(self._clock.path, "checkpoint", tree)
+        except (OSError, TypeError) as error:
+            raise SolveError(
+                f"the checkpoint at t = {self.t:.10g}, step {self.nsteps}, "
+                f"{rank_text(self.Ys, self.system)} could not be written: {error}"
+            ) from error
+        self._clock.written(self.nsteps)
+
+    def _restore(self, tree: dict[str, Any]) -> None:
+        check_same_run(tree["identity"], self._identity())
+        direction = math.copysign(1.0, self.t1 - self.t0)
+        if direction * (self.t1 - tree["t"]) < 0:
+            raise ValueError(
+                f"resume: the checkpoint is at t = {tree['t']}, beyond t1 = {self.t1}; give a later t1"
+            )
+        like = [Y._U if isinstance(Y, LowRank) else Y for Y in self.Ys]
+        self.Ys = tuple(unpack_state(Y, a) for Y, a in zip(tree["Ys"], like, strict=True))
+        self.t, self.nsteps = tree["t"], tree["nsteps"]
+        self._anchor, self._since, self._norms = tree["anchor"], tree["since"], list(tree["norms"])
+        self.field.nfev = tree["nfev"]
+        local = None if tree["local"] is None else ErrorBudget(*tree["local"])
+        self.budget = dataclasses.replace(ErrorBudget(*tree["budget"]), local=local)
+        self.rng.bit_generator.state = tree["rng"]
+        self.t_events = [list(times) for times in tree["t_events"]]
+        self.y_events = [[unpack_state(y, like[0]) for y in states] for states in tree["y_events"]]
+        if self.record is not None:
+            stored = tree["record"]
+            self.record.t = list(stored["t"])
+            self.record.y = [unpack_state(y, like[0]) for y in stored["y"]]
+            self.record.rank = list(stored["rank"])
+            self.record.errors = [tuple(row) for row in stored["errors"].tolist()]
+            self.record.saved = list(stored["saved"])
+
+
+def _state_norm(Ys: tuple[Any, ...]) -> float:
+    return math.hypot(*(norm(Y.S if isinstance(Y, LowRank) else Y) for Y in Ys))
+
+
+def _parts(budget: ErrorBudget) -> tuple[float, float, float]:
+    return budget.time, budget.truncation, budget.normal
