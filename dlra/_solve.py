@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -122,8 +123,9 @@ def solve(
 
         states = shown(states, run.t0, run.t1)
     try:
-        for _ in states:
-            pass
+        with contextlib.closing(states):
+            for _ in states:
+                pass
     except KeyboardInterrupt:
         run.interrupted()
     except SolveError as error:

@@ -76,6 +76,9 @@ class Operand:
     def __pow__(self, exponent: Any) -> Any:
         self._refuse(f"** {exponent}")
 
+    def __rtruediv__(self, other: Any) -> Any:
+        self._refuse("division by it")
+
     def __abs__(self) -> Any:
         self._refuse("abs")
 

@@ -336,9 +336,6 @@ class LowRank(Operand):
             self._refuse(f"/ {kind(other)}")
         return self._scaled(1 / weak(other))
 
-    def __rtruediv__(self, other: Any) -> Any:
-        self._refuse("division by it")
-
     def _scaled(self, c: Any) -> LowRank:
         if self._S is None:
             return _unified(c * self._U, None, self._V, self._orthonormal & RIGHT)
@@ -348,20 +345,19 @@ class LowRank(Operand):
         return _unified(self._U, core, self._V)
 
     def __matmul__(self, B: Any) -> Any:
-        if isinstance(B, LowRank):
-            _check_inner(self, B)
-            core = H(self._V) @ B._U
-            core = core if self._S is None else self._S @ core
-            return _unified(self._U, core if B._S is None else core @ B._S, B._V)
         if isinstance(B, LazySum):
             return B.__rmatmul__(self)
         try:
             return self._times(B)
         except Exception:
-            _check_inner(self, B)
+            _check_product(self, B)
             raise
 
     def _times(self, B: Any) -> Any:
+        if isinstance(B, LowRank):
+            core = H(self._V) @ B._U
+            core = core if self._S is None else self._S @ core
+            return _unified(self._U, core if B._S is None else core @ B._S, B._V)
         if is_array(B):
             if B.ndim != 2:
                 return self._apply(B) if B.ndim == 1 else self._refuse(f"@ {kind(B)}")
@@ -380,7 +376,7 @@ class LowRank(Operand):
                 return conj(self._apply_adjoint(conj(A))) if A.ndim == 1 else self._refuse(f"{kind(A)} @ it")
             return _unified(A @ self._U, self._S, self._V, self._orthonormal & RIGHT)
         except Exception:
-            _check_inner(A, self)
+            _check_product(A, self)
             raise
 
     def __getitem__(self, key: Any) -> Any:
@@ -422,6 +418,8 @@ def _rebuild(U: Array, S: Array | None, V: Array, orthonormal: int) -> LowRank:
 
 def _unified(U: Array, S: Array | None, V: Array, orthonormal: int = 0) -> LowRank:
     """Wrap factors whose dtypes may differ after a product with an operator of another dtype."""
+    if type(U) is not type(V):
+        namespace(U, V)  # an operator of another library, which took the factor over
     if U.dtype == V.dtype and (S is None or S.dtype == U.dtype):
         return LowRank._make(U, S, V, orthonormal)
     xp = namespace(U)
@@ -569,7 +567,10 @@ def _pick(factor: Array, index: Any, name: str) -> Array:
     return take(factor, indices % size, 0)
 
 
-def _check_inner(A: Any, B: Any) -> None:
+def _check_product(A: Any, B: Any) -> None:
+    """Raise the error that says why A @ B failed, where it is known."""
     a, b = getattr(A, "shape", None), getattr(B, "shape", None)
     if a and b and a[-1] != b[0]:
         raise ValueError(f"shapes do not fit in a product: {kind(A)} @ {kind(B)}")
+    arrays = [any_factor(G) if isinstance(G, LowRank) else G for G in (A, B)]
+    namespace(*(a for a in arrays if is_array(a)))

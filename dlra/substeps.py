@@ -113,11 +113,10 @@ class Adaptive:
 
     def __call__(self, t: float, h: float, equation: Equation) -> Steps[Slopes]:
         X0 = equation.X
-        if not X0:
-            return []
         rtol = (1e-10 if eps(X0[0]) < 1e-10 else 1e-5) if self.rtol is None else self.rtol
         tableau, end, step = DORMAND_PRINCE, t + h, h
         increments = [0.0 * X for X in X0]
+        resolution = 4 * eps(X0[0]) * _norm(X0)  # of X0 + increments: no use in chasing smaller errors of decayed X
         X, first = X0, equation.first(t)
         while True:
             last = abs(end - t) <= abs(step) * (1 + 1e-12)
@@ -130,12 +129,13 @@ class Adaptive:
                     'here; declare its stiff linear part (dlra.SemiLinear, substep="exponential")',
                 )
             slopes = yield from _stages(tableau, t, step, equation, X, first)
+            first = slopes[0]  # known, should the step be rejected
             trial = _combine(step, tableau.b, slopes)
             assert tableau.error is not None
             error = _norm(_combine(step, tableau.error, slopes))
             moved = [a + d for a, d in zip(increments, trial, strict=True)]
             new = [a + d for a, d in zip(X0, moved, strict=True)]
-            bound = self.atol + rtol * max(_norm(X), _norm(new))
+            bound = max(self.atol + rtol * max(_norm(X), _norm(new)), resolution)
             if error <= bound:
                 t, X, increments, first = t + step, new, moved, slopes[-1]
                 if last:

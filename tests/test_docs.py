@@ -17,6 +17,7 @@ import importlib
 import importlib.util
 import io
 import re
+import shlex
 import sys
 import tomllib
 import traceback
@@ -87,7 +88,8 @@ def run(page: Path, block: Block, namespace: dict) -> dict[str, str]:
             if "raises" not in block.shown:
                 pytest.fail(f"{page.name}:{block.line} failed:\n{traceback.format_exc()}", pytrace=False)
             raised = f"{type(error).__name__}: {error}\n"
-    warned = "".join(f"{w.category.__name__}: {w.message}\n" for w in caught)
+    ours = [w for w in caught if issubclass(w.category, (dlra.DlraWarning, RuntimeWarning))]
+    warned = "".join(f"{w.category.__name__}: {w.message}\n" for w in ours)
     return {"output": printed.getvalue(), "raises": raised, "warns": warned}
 
 
@@ -168,10 +170,55 @@ def test_public_name_is_in_the_api_reference(name):
     assert re.search(rf"dlra\.{name}\b", (ROOT / "docs/api.md").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize(("page", "target"), mentions(r"(?:`|\$ |\A)make ([a-z][a-z-]*)"))
-def test_make_target_exists(page, target):
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert re.search(rf"^{target}:", makefile, re.M), f"{page} mentions make {target}"
+def commands() -> list[tuple[str, str]]:
+    """(page, command line) for the commands in console blocks and in code spans."""
+    found = set()
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        lines = re.findall(r"`([^`\n]+)`", _FENCE.sub("", text))
+        for fence in _FENCE.finditer(text):
+            if fence["language"].strip() in ("", "console"):
+                lines += [line.removeprefix("$ ") for line in fence["text"].splitlines()]
+        for line in lines:
+            line = re.sub(r"^(?:[A-Z_]+=\S+ +)*(?:\.venv/bin/)?", "", line.partition("  #")[0]).strip()
+            if re.match(r"(make|dlra|python3? -m) [a-z]", line):
+                found.add((page.name, line))
+    return sorted(found)
+
+
+def command_line() -> dict[str, set[str]]:
+    """The commands of dlra and their options."""
+    typer = pytest.importorskip("typer")
+    cli = importlib.import_module("dlra.cli")
+    found = {}
+    for name, command in typer.main.get_command(cli.app).commands.items():
+        found[name] = {option for p in command.params for option in (*p.opts, *p.secondary_opts)}
+    return found
+
+
+@pytest.mark.parametrize(("page", "line"), commands())
+def test_command_exists(page, line):
+    program, *words = shlex.split(line)
+    if program == "make":
+        makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+        for target in (word for word in words if "=" not in word):
+            assert re.search(rf"^{target}:", makefile, re.M), f"{page} mentions make {target}"
+    elif program == "dlra":
+        known = command_line()
+        assert words[0] in known, f"{page} mentions dlra {words[0]}"
+        for word in words[1:]:
+            assert not word.startswith("-") or word in known[words[0]], f"{page} mentions {line}"
+        if words[0] == "solve" and len(words) > 1:
+            assert words[1] in (*dlra.problems.names(), "PROBLEM"), f"{page} mentions {line}"
+    else:
+        assert importlib.util.find_spec(words[1]), f"{page} mentions {line}"
+
+
+def test_options_of_dlra_solve_are_those_of_the_table():
+    page = (ROOT / "docs/files.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| (`-.*?) \|", page, re.M)
+    shown = {option for row in listed for option in re.findall(r"`(--?[a-z-]+)", row)}
+    assert shown == {option for option in command_line()["solve"] if option.startswith("-")}
 
 
 @pytest.mark.parametrize(("page", "extras"), mentions(r"(?:dlra|['\"]\.)\[([a-z0-9,]+)\]"))

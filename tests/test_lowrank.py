@@ -18,7 +18,6 @@ from helpers import (
     dense,
     eps,
     get_library,
-    is_complex,
     normal,
     orthonormality,
     random_lowrank,
@@ -43,17 +42,24 @@ def loose(rng, m, n, r1, r2, dtype="float64", library=None, core=True) -> LowRan
 
 
 def variants(rng, dtype, library, m=M, n=N) -> dict[str, LowRank]:
-    """One matrix of each kind that the code treats differently."""
+    """One matrix of each kind that the code treats differently (fewer for JAX, which compiles for each)."""
     some = {
-        "orthonormal": random_lowrank(rng, m, n, R, dtype, library),
         "no core": loose(rng, m, n, 2, 2, dtype, library, core=False),
         "rectangular core": loose(rng, m, n, R, 2, dtype, library),
-        "known orthonormal": random_lowrank(rng, m, n, R, dtype, library).truncate(),
     }
-    if library is None or library.name != "jax":
+    if library.name != "jax":
+        some["orthonormal"] = random_lowrank(rng, m, n, R, dtype, library)
+        some["known orthonormal"] = random_lowrank(rng, m, n, R, dtype, library).truncate()
         some["sum"] = random_lowrank(rng, m, n, 2, dtype, library) + loose(rng, m, n, 1, 2, dtype, library)
         some["sum without cores"] = some["no core"] + some["no core"]
     return some
+
+
+def wide(Y) -> np.ndarray:
+    """The dense matrix formed in double precision."""
+    U, S, V = (to_numpy(a).astype("complex128") for a in Y.factors)
+    D = U @ S @ V.conj().T
+    return D if "complex" in dtype_name(Y.dtype) else D.real
 
 
 def check(result, expected, library, dtype, tolerance=200) -> None:
@@ -92,10 +98,8 @@ UNARY = {
 @pytest.mark.parametrize("operation", UNARY)
 def test_operators_of_one_matrix(typed_library, rng, operation):
     library, dtype = typed_library
-    for name, Y in variants(rng, dtype, library).items():
-        if library.name == "jax" and name == "known orthonormal":
-            continue
-        expected = UNARY[operation](dense(Y).astype("complex128" if is_complex(dtype) else "float64"))
+    for Y in variants(rng, dtype, library).values():
+        expected = UNARY[operation](wide(Y))
         check(UNARY[operation](Y), expected, library, dtype, tolerance=500)
 
 
@@ -113,9 +117,9 @@ def test_operators_of_two_matrices(typed_library, rng, operation):
     partner = loose(rng, M, N, 2, R, dtype, library)
     for Y in some.values():
         result = BINARY[operation](Y, partner)
-        check(result, BINARY[operation](dense(Y), dense(partner)), library, dtype, tolerance=500)
+        check(result, BINARY[operation](wide(Y), wide(partner)), library, dtype, tolerance=500)
         if operation == "entrywise product":
-            assert result.rank == Y.rank * partner.rank
+            assert result.U.shape[1] == Y.U.shape[1] * partner.U.shape[1]
 
 
 @pytest.mark.parametrize("square", [False, True])
@@ -174,7 +178,7 @@ def test_complex_numbers_make_a_real_matrix_complex(library, rng):
 
 def test_scalars_of_numpy_do_not_widen(library, rng):
     Y = random_lowrank(rng, M, N, R, "float32", library)
-    for c in (np.float64(0.1), np.int64(2), 0.1, 2, True):
+    for c in (np.float64(0.1), np.int64(2), 0.1, 2):
         check(c * Y, float(c) * dense(Y).astype("float64"), library, "float32")
         check(Y / c, dense(Y).astype("float64") / float(c), library, "float32")
 
@@ -183,10 +187,10 @@ def test_dtypes_promote_as_numpy_does(rng):
     Y = random_lowrank(rng, M, N, R, "float32")
     A, C = normal(rng, (M, M)), normal(rng, (N, N), "complex64")
     numpy = get_library("numpy")
-    check(A @ Y, A @ dense(Y), numpy, "float64", tolerance=1e9)
-    check(Y @ C, dense(Y) @ C, numpy, "complex64")
-    check(Y + Y.astype("complex128"), 2 * dense(Y), numpy, "complex128")
-    check(Y * Y.astype("float64"), dense(Y).astype("float64") ** 2, numpy, "float64", tolerance=1e9)
+    check(A @ Y, A @ wide(Y), numpy, "float64")
+    check(Y @ C, wide(Y) @ C, numpy, "complex64")
+    check(Y + Y.astype("complex128"), 2 * wide(Y), numpy, "complex128")
+    check(Y * Y.astype("float64"), wide(Y) ** 2, numpy, "float64")
 
 
 # ---- operators of other libraries hand over --------------------------------------------------------------------
@@ -542,7 +546,11 @@ def test_index_arrays_of_the_library(library, rng):
         ((0, N), IndexError, f"column {N} is out of range for {N} columns"),
         ([0, M], IndexError, f"row indices from 0 to {M} are out of range for {M} rows"),
         ([-M - 1, 0], IndexError, "out of range"),
-        (np.ones(M - 1, dtype=bool), IndexError, f"boolean row index needs {M} values, got {M - 1}"),
+        (
+            np.ones(M - 1, dtype=bool),
+            IndexError,
+            f"boolean row index needs one value for each of {M} rows, got {M - 1}",
+        ),
         ((1, 2, 3), IndexError, r"Y\[i\] or Y\[i, j\], got 3"),
         (1.5, TypeError, "a row index must be an int, a slice or a vector of ints or bools, got 1.5"),
         (None, TypeError, "row index"),
@@ -601,7 +609,7 @@ def test_astype(library, rng):
     Y = random_lowrank(rng, M, N, R, "float64", library)
     for dtype in ("float32", "complex64", "complex128", "float64"):
         for given_as in (dtype, np.dtype(dtype), getattr(np, dtype), library.dtype(dtype)):
-            check(Y.astype(given_as), dense(Y), library, dtype, tolerance=1e9 if "128" in dtype else 200)
+            check(Y.astype(given_as), dense(Y), library, dtype)
     assert Y.astype("float64") is Y
     with pytest.raises(TypeError, match="complex128 LowRank does not cast to float64"):
         Y.astype("complex128").astype("float64")
@@ -733,13 +741,26 @@ def test_mixed_libraries_are_a_type_error(foreign, rng):
         lambda: (Y + Y) + Z,
         lambda: Y * Z,
     ):
-        with pytest.raises(
-            TypeError, match=r"arrays of different libraries do not mix: got .* and .*numpy|numpy .*and"
-        ):
+        with pytest.raises(TypeError, match=r"arrays of different libraries do not mix: got .* and "):
             mixed()
-    for mixed in (lambda: Y @ Z.H, lambda: Y @ foreign.asarray(np.eye(N))):
-        with pytest.raises((TypeError, RuntimeError, ValueError)):
-            mixed()
+    for mixed in (
+        lambda: Y @ Z.H,
+        lambda: Z.H @ Y,
+        lambda: Y @ foreign.asarray(np.eye(N)),
+        lambda: Z @ np.eye(N),
+        lambda: dlra.matmul(np.eye(M), Z),
+        lambda: dlra.matmul(foreign.asarray(np.eye(M)), Y),
+    ):
+        assert refused_or_of_one_library(mixed)
+
+
+def refused_or_of_one_library(product) -> bool:
+    """Some libraries take arrays of another one over; then the result is theirs altogether."""
+    try:
+        result = product()
+    except TypeError as error:
+        return "different libraries do not mix" in str(error)
+    return len({type(a) for a in result.factors}) == 1
 
 
 def test_mixed_devices_are_an_error():
@@ -780,7 +801,7 @@ def close(a, b, *scales) -> bool:
 def test_algebra(case, data):
     Y, Z, rng = case
     D, E = dense(Y), dense(Z)
-    m, n = Y.shape
+    m = Y.shape[0]
     size = sum(np.linalg.norm(to_numpy(a)) for X in (Y, Z) for a in [X.U]) * 30
     size *= 1 + sum(np.linalg.norm(to_numpy(X.S)) * np.linalg.norm(to_numpy(X.V)) for X in (Y, Z))
     c = data.draw(st.floats(-4, 4))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import dense, eps, orthonormality, random_lowrank, relative_error, to_numpy
+from helpers import LIBRARIES, dense, eps, orthonormality, random_lowrank, relative_error, to_numpy
 
 import dlra
 from dlra import LowRank, SemiLinear, problems
@@ -428,8 +428,8 @@ def test_steel_by_tolerance():
     problem = problems.steel_lyapunov()
     R = problem.reference(4500.0)
     method = dlra.AugmentedBUG(rtol=problem.defaults["rank_rtol"])
-    run = dlra.solve(problem.F, problem.t_span, problem.Y0(problem.defaults["rank"]), method=method, dt=225.0)
-    assert relative_error(run.y[-1], R) < 5e-5
+    run = dlra.solve(problem.F, problem.t_span, problem.Y0(problem.defaults["rank"]), method=method, dt=90.0)
+    assert relative_error(run.y[-1], R) < 3e-6
     assert abs(run.rank[-1] - 62) <= 2
     assert relative_error(problem.output(run.y[-1]), problem.output(R)) < 1e-5
 
@@ -442,8 +442,10 @@ def test_heat_lyapunov_by_augmented_bug():
 
 def test_allen_cahn_by_augmented_bug():
     problem = problems.allen_cahn(n=64)
-    run = dlra.solve(problem.F, (0.0, 4.0), problem.Y0(12), dt=0.05)
-    assert relative_error(run.y[-1], problem.reference(4.0)) < 1e-4
+    Y0, R = problem.Y0(8), problem.reference(4.0)
+    errors = [relative_error(dlra.solve(problem.F, (0.0, 4.0), Y0, dt=dt).y[-1], R) for dt in (0.1, 0.05)]
+    assert errors[1] < 1e-3
+    assert errors[0] / errors[1] > 3.5  # the exponential substep's order 2 while the rank suffices
 
 
 def test_schroedinger_by_augmented_bug():
@@ -542,9 +544,17 @@ def test_two_stream_needs_a_tolerance_below_its_perturbation():
 @pytest.mark.slow
 def test_two_stream_saturates():
     problem = problems.two_stream()
-    t, amplitude = field_amplitude(problem, rank=problem.defaults["rank"], dt=0.02, t1=40.0)
-    assert 34 < t[np.argmax(amplitude)] < 37
-    assert amplitude.max() == pytest.approx(0.475, rel=0.05)
+    energy = problem.observables["electric_energy"]
+    run = dlra.solve(
+        problem.F,
+        problem.t_span,
+        problem.Y0(problem.defaults["rank"]),
+        dt=0.02,
+        save=lambda s: (s.t, energy(s.t, s.y)),
+    )
+    t, values = np.array(run.saved).T
+    assert t[np.argmax(values)] == pytest.approx(35.5, abs=0.3)  # as the full matrix, rk4, dt = 0.02
+    assert values.max() == pytest.approx(3.578, rel=0.02)
 
 
 # ---- the fit
@@ -600,7 +610,18 @@ def test_landau_rate_errors(times, amplitude, words):
 # ---- places: libraries, dtypes, devices
 
 
-@every
+def on_libraries(names, jax=("rotation", "landau-damping")):
+    """Every problem on every library but NumPy; JAX, which compiles each operation anew, is quick for a few only."""
+    pairs = []
+    for name in names:
+        for library in LIBRARIES[1:]:
+            slow = library == "jax" and name not in jax
+            marks = [pytest.mark.gpu] * (library == "cupy") + [pytest.mark.slow] * slow
+            pairs.append(pytest.param(name, library, marks=marks))
+    return pytest.mark.parametrize(("name", "foreign"), pairs, indirect=["foreign"])
+
+
+@on_libraries(problems.names())
 def test_other_libraries(name, foreign):
     here = make(name)
     problem = make(name, backend=foreign.xp, device=foreign.device)
@@ -628,7 +649,7 @@ def test_other_libraries(name, foreign):
         assert relative_error(problem.output(Z), here.output(Y)) <= 1e-12
 
 
-@pytest.mark.parametrize("name", ["landau-damping", "heat-lyapunov"])
+@on_libraries(["landau-damping", "heat-lyapunov"], jax=())
 def test_steps_agree_between_libraries(name, foreign):
     here = make(name)
     problem = make(name, backend=foreign.xp, device=foreign.device)
@@ -809,7 +830,7 @@ def test_damaged_steel_files(steel_data, tmp_path, damage, words):
 def test_indefinite_mass_matrix(steel_data, tmp_path):
     file = tmp_path / "indefinite.npz"
     E = steel_data["E_data"].copy()
-    E[E < E.max()] = E.max()
+    E[:] = E.max()
     np.savez(file, **(steel_data | {"E_data": E}))
     with pytest.raises(ValueError, match="E must be positive definite"):
         problems.steel_lyapunov(data=file).reference(1.0)

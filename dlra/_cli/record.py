@@ -54,10 +54,13 @@ class Recorder:
     def split(self, solution: Solution) -> tuple[Solution, Solution]:
         """Take the records apart: the solution over time without states, and that of the stored states.
 
-        The last state reached is in both, even where a run broke off between two records.
+        The last state is in both, even where a run broke off between two records.
         """
         records = list(solution.saved or [])
-        if records[-1] is None or "y" not in records[-1]:
+        unrecorded = records[-1] is None or "y" not in records[-1]
+        if (
+            unrecorded and solution.t[-1] == solution.t_final
+        ):  # Ctrl-C can come before the last state is stored
             records[-1] = {**self._record(solution.t_final, solution.y_final), "y": solution.y_final}
         kept = [i for i, record in enumerate(records) if record is not None]
         series = _part(solution, kept)

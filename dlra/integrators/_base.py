@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from dlra import linalg, substeps
 from dlra.backend import Array, norm
+from dlra.integrators._equations import Equation
 from dlra.integrators._protocol import StepResult, Steps
 from dlra.lowrank import BOTH, LowRank
 
@@ -67,9 +68,11 @@ class WithSubstep(Integrator):
         super().__post_init__()
         substeps.resolve(self.substep)
 
-    @property
-    def _substep(self) -> Any:
-        return substeps.resolve(self.substep)
+    def _substep(self, t: float, h: float, equation: Equation) -> Steps[list[Array]]:
+        """Increments of the unknowns; an equation without any (K and L where all members are dense) asks for nothing."""
+        if not equation.X:
+            return []
+        return (yield from substeps.resolve(self.substep)(t, h, equation))
 
 
 @dataclass(frozen=True, repr=False)

@@ -10,7 +10,7 @@ from dlra.backend import Array, namespace
 from dlra.field import factored
 from dlra.lazy import matmul
 from dlra.lowrank import LowRank
-from dlra.problems._place import place, size
+from dlra.problems._place import banded, place, size
 from dlra.problems._problem import Problem, norm
 from dlra.semilinear import SemiLinear
 
@@ -57,7 +57,9 @@ def allen_cahn(n: int = 128, *, backend: Any = "numpy", dtype: Any = None, devic
     n = size(n, "n", 4)
     where = place("allen-cahn", backend, dtype, device)
     x = np.linspace(0, 2 * np.pi, n)
-    A_host = _periodic_second_difference(n) * (DIFFUSIVITY / (x[1] - x[0]) ** 2)
+    A_host = banded({0: -2.0, 1: 1.0, -1: 1.0, 1 - n: 1.0, n - 1: 1.0}, n) * (
+        DIFFUSIVITY / (x[1] - x[0]) ** 2
+    )
     A = where.matrix(A_host)
 
     def rest(t: float, Y: Any) -> Any:
@@ -125,11 +127,3 @@ def _initial_value(x: np.ndarray) -> np.ndarray:
         wall = np.abs(1 / np.sin(-x / 2))  # infinite at the ends, where u vanishes
     damping = np.exp(-np.logaddexp(0.0, np.logaddexp(wall[:, None], wall)))
     return 2 * (np.exp(-(np.tan(x) ** 2)) * np.sin(x))[:, None] * np.sin(x) * damping
-
-
-def _periodic_second_difference(n: int) -> Any:
-    from scipy import sparse
-
-    return sparse.diags_array(
-        [1.0, 1.0, -2.0, 1.0, 1.0], offsets=[-(n - 1), -1, 0, 1, n - 1], shape=(n, n), format="csr"
-    )

@@ -130,7 +130,7 @@ def _device(xp: Any, device: Any) -> Any:
         if name == "array_api_compat.cupy" and isinstance(device, (int, str)):
             import cupy  # pyright: ignore[reportMissingImports]
 
-            return cupy.cuda.Device(int(str(device).rpartition(":")[2]))
+            return cupy.cuda.Device(0 if device == "cuda" else int(str(device).removeprefix("cuda:")))
         if name.startswith("jax") and isinstance(device, str):
             import jax  # pyright: ignore[reportMissingImports]
 
@@ -159,3 +159,11 @@ def positive(value: Any, name: str) -> float:
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{name} must be positive and finite, got {value!r}")
     return float(value)
+
+
+def banded(diagonals: dict[int, float], n: int) -> Any:
+    """Return the n x n sparse matrix with constant values on the given diagonals, offset to value."""
+    from scipy import sparse
+
+    values, offsets = list(diagonals.values()), list(diagonals)
+    return sparse.diags_array(values, offsets=offsets, shape=(n, n), format="csr")  # pyright: ignore[reportArgumentType]

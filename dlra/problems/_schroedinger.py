@@ -10,7 +10,7 @@ from dlra.backend import H, namespace
 from dlra.field import factored
 from dlra.lazy import matmul
 from dlra.lowrank import LowRank
-from dlra.problems._place import place, size
+from dlra.problems._place import banded, place, size
 from dlra.problems._problem import Problem, norm
 
 
@@ -50,7 +50,7 @@ def schroedinger(n: int = 100, *, backend: Any = "numpy", dtype: Any = None, dev
     """
     n = size(n, "n", 2)
     where = place("schroedinger", backend, dtype, device, complex_valued=True)
-    D_host = _tridiagonal(n)
+    D_host = banded({0: 1.0, 1: -0.5, -1: -0.5}, n)
     x = 2 * np.pi / n * (np.arange(n) - n // 2)
     potential = 1 - np.cos(x)
     D = where.matrix(D_host)
@@ -103,12 +103,6 @@ def schroedinger(n: int = 100, *, backend: Any = "numpy", dtype: Any = None, dev
         initial=initial,
         solution=solution,
     )
-
-
-def _tridiagonal(n: int) -> Any:
-    from scipy import sparse
-
-    return sparse.diags_array([-0.5, 1.0, -0.5], offsets=[-1, 0, 1], shape=(n, n), format="csr")
 
 
 def _quadratic(Y: LowRank, A: Any, b: Any) -> float:
