@@ -22,9 +22,8 @@ SIZES = ((100, 5), (500, 10), (2000, 20))
 def problem(n: int, r: int) -> tuple[Any, np.ndarray, dlra.LowRank]:
     """A (sparse, non-stiff), C and the initial value."""
     rng = np.random.default_rng(0)
-    A = sp.diags_array(
-        [np.full(n - 1, 0.5), np.full(n, -1.0), np.full(n - 1, 0.5)], offsets=[-1, 0, 1]
-    ).tocsr()
+    diagonals = [np.full(n - 1, 0.5), np.full(n, -1.0), np.full(n - 1, 0.5)]
+    A: Any = sp.diags_array(diagonals, offsets=[-1, 0, 1]).tocsr()  # type: ignore[arg-type]
     if n <= 500:
         A = A.toarray()
     C = rng.standard_normal((n, 2)) / np.sqrt(n)
