@@ -15,6 +15,7 @@ COLORS = (BLUE, ORANGE, GREEN, PURPLE, AMBER, SKY, "#000000", "#7F7F7F")
 """Okabe and Ito's colours, which people with colour vision deficiencies can tell apart, and grey."""
 
 _DASHES = ("-", "--", "-.", ":")
+_UNDERSHOOT = 0.25  # a density may fall below zero by this share of its maximum and still count as positive
 _PIXELS = 1000  # at most so many rows and columns of a matrix are shown
 
 
@@ -156,11 +157,11 @@ def image(figure: Any, axes: Any, member: Any, name: str, t: float, problem: Any
         A, name = np.abs(A), f"|{name}|"
     axes.set_title(f"{name} at t = {t:.6g}")
     A = A.astype(float)
-    top = float(np.nanmax(np.abs(A))) or 1.0
-    if A.min() < -1e-6 * top:  # an undershoot by rounding does not count as a sign
+    top = float(np.abs(A).max()) or 1.0
+    if A.min() < -_UNDERSHOOT * top:
         colors = {"cmap": "RdBu_r", "vmin": -top, "vmax": top}
     else:
-        colors = {"cmap": "viridis", "vmin": A.min() if A.min() > 0.5 * top else 0.0}
+        colors = {"cmap": "viridis", "vmin": A.min() if A.min() > 0.5 * top else min(0.0, A.min())}
     if problem is not None and not _numbered(problem):
         x, y = np.asarray(problem.x)[rows], np.asarray(problem.y)[columns]
         extent = (*_edges(x), *_edges(y))

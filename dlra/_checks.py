@@ -135,9 +135,13 @@ def check_t_eval(t_eval: Any, t0: float, t1: float) -> list[float] | None:
         raise ValueError(
             f"t_eval must lie within t_span = {(t0, t1)}, got values from {times.min()} to {times.max()}"
         )
-    if np.any(direction * np.diff(times) <= 0):
+    wrong = np.flatnonzero(direction * np.diff(times) <= 0)
+    if wrong.size:
         order = "ascending" if direction > 0 else "descending"
-        raise ValueError(f"t_eval must be strictly {order}, as the run goes from {t0} to {t1}")
+        raise ValueError(
+            f"t_eval must be strictly {order}, as the run goes from {t0} to {t1}; "
+            f"got {times[wrong[0] + 1]} after {times[wrong[0]]}"
+        )
     return times.tolist()
 
 
@@ -172,7 +176,10 @@ def check_state(Y0: Any) -> tuple[tuple[Any, ...], bool]:
                     f"{name} has factors of rank {Y.rank}, more than min(m, n) = {min(Y.shape)}; take {name}.truncate()"
                 )
         elif not is_array(Y):
-            raise TypeError(f"{name} must be a LowRank{' or an array' if system else ''}, got {kind(Y)}")
+            raise TypeError(
+                f"{name} must be a LowRank{' or an array' if system else ''}, got {kind(Y)}; "
+                f"make one with LowRank(U, S, V) or LowRank.from_dense(A, rank=...)"
+            )
         elif not system:
             raise TypeError(
                 f"Y0 must be a LowRank, got a dense array of shape {tuple(Y.shape)}; "

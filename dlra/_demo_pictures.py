@@ -54,7 +54,7 @@ def landau_wave(landau: Landau) -> Figure:
         settled = t >= 0.1 * t[-1]
         height = (field / decay)[settled].max()
         label = (
-            f"fitted decay: rate {rate:.4f}, frequency {frequency:.4f} (theory: {RATE:.4f}, {FREQUENCY:.4f})"
+            f"fitted decay: rate {rate:.5f}, frequency {frequency:.5f} (theory: {RATE:.5f}, {FREQUENCY:.5f})"
         )
         ax.semilogy(t, height * decay, color=draw.ORANGE, ls="--", label=label.replace("-", "\N{MINUS SIGN}"))
         ax.set(xlabel="time (inverse plasma frequencies)", ylabel="|E|", xlim=(0, t[-1]))

@@ -128,7 +128,7 @@ def error_budget(axes: Any, solution: Solution) -> None:
         draw.message(axes, "error budget:\nno part is known and above zero")
         return
     draw.lines(axes, solution.t, list(known.values()), list(known), log=True, decades=10)
-    axes.legend(loc="lower right")
+    axes.legend()
     axes.set_ylabel("accumulated error")
     draw.time_axis(axes, solution.t)
 

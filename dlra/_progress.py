@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from dlra.solution import ErrorBudget, State
 
 
-def shown(states: Iterator[State], t0: float, t1: float) -> Iterator[State]:
+def shown(states: Generator[State, None, None], t0: float, t1: float) -> Generator[State, None, None]:
     """Pass the states on, showing t, step, rank, error budget and the remaining time on standard error."""
     try:
         from rich.console import Console
@@ -24,7 +25,8 @@ def shown(states: Iterator[State], t0: float, t1: float) -> Iterator[State]:
         TextColumn("left"),
         TimeRemainingColumn(),
     ]
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=5) as bar:
+    bar = Progress(*columns, console=Console(stderr=True), refresh_per_second=5)
+    with contextlib.closing(states), bar:
         task = bar.add_task("", total=abs(t1 - t0), t=t0, step=0, rank="", budget="")
         for state in states:
             bar.update(

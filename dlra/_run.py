@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,9 @@ from dlra.solution import (
     Record,
     Solution,
     State,
-    compact,
     pack_state,
     portable,
+    revived,
     unpack_state,
 )
 
@@ -59,6 +60,7 @@ class Run:
         self.t, self.nsteps, self.budget = self.t0, 0, ErrorBudget()
         self._anchor, self._since = self.t0, 0  # steps since the last time that was landed on
         self._norms: list[float] = []
+        self._stored, self._nfev, self._rng_state = 0, 0, self.rng.bit_generator.state
         self.status, self.message = 0, f"Reached t = {self.t1:g}."
         self.record = Record() if keep else None
         self.t_events: list[list[float]] = [[] for _ in self.events]
@@ -66,7 +68,7 @@ class Run:
         self._resumed = resume is not None
         if resume is not None:
             self._restore(check_resume(resume))
-        self._clock = None
+        self._clock, self._unwritable = None, False
         if checkpoint is not None:
             self._clock = Clock(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint))
             from dlra import _files
@@ -75,11 +77,11 @@ class Run:
 
     # ---- the loop
 
-    def states(self) -> Iterator[State]:
+    def states(self) -> Generator[State, None, None]:
         """Advance to t1, yielding every accepted state; the first is where the run starts."""
         state = self.state()
         if not self._resumed:
-            self._store(state)
+            self._stored = self._store(state)
         yield state
         values = self._event_values(state)
         try:
@@ -90,13 +92,15 @@ class Run:
                         f"t = {self.t:.10g}, step {self.nsteps}, {rank_text(self.Ys, self.system)}; "
                         f"raise max_steps or dt"
                     )
-                result = self._step(h)
-                t_new, stopped_by = target, None
+                result, norms = self._step(h)
+                t_new, stopped_by, happened = target, None, []
                 if self.events:
-                    result, t_new, stopped_by, values = self._locate_events(h, target, result, values)
-                self._accept(result, t_new, h if stopped_by is None else t_new - self.t, landed)
-                state = self.state()
-                self._store(state)
+                    result, t_new, stopped_by, happened, values = self._locate_events(
+                        h, target, result, values
+                    )
+                if stopped_by is not None:
+                    h, landed = t_new - self.t, True
+                state = self._accept(result, t_new, h, landed, norms, happened)
                 if stopped_by is not None:
                     self.status, self.message = 1, f"Event {stopped_by} stopped the run at t = {self.t:.10g}."
                 elif self.callback is not None and self._call(self.callback, "callback", state):
@@ -105,10 +109,11 @@ class Run:
                     self._write_checkpoint()
                 yield state
                 if self.status == 1:
-                    return
-        finally:
-            if self._clock is not None and not self._clock.is_current(self.nsteps):
-                self._write_checkpoint()
+                    break
+        except BaseException as error:
+            self._write_last_checkpoint(error)
+            raise
+        self._write_last_checkpoint()
 
     def selected(self) -> Iterator[State]:
         """The states a user of ``iterate`` asked for."""
@@ -123,16 +128,16 @@ class Run:
         targets = [t for t in [*(self.t_eval or []), self.t1] if direction * (t - self.t) > 0]
         for target in dict.fromkeys(targets):
             anchor = self._anchor
-            count = max(1, math.ceil(abs(target - anchor) / self.dt * (1 - _GRID)))
+            count = max(self._since + 1, math.ceil(abs(target - anchor) / self.dt * (1 - _GRID)))
             for k in range(self._since + 1, count + 1):
                 t_new = target if k == count else anchor + direction * k * self.dt
                 yield t_new - self.t, t_new, k == count
 
-    def _step(self, h: float) -> StepResult:
+    def _step(self, h: float) -> tuple[StepResult, list[float]]:
+        """The step from the present state, and the latest norms with its own."""
         try:
             result = advance(self.integrator, self.field, self.t, h, self.Ys, first=self.nsteps == 0)
-            self._check_growth(h, result.Ys)
-            return result
+            return result, self._check_growth(h, result.Ys)
         except StageError as error:
             where = (
                 f"{self.integrator.name} failed at t = {self.t:.10g}, step {self.nsteps + 1} (h = {h:.6g}), "
@@ -140,38 +145,74 @@ class Run:
             )
             raise solve_error(error, where) from error.__cause__
 
-    def _check_growth(self, h: float, Ys: tuple[Any, ...]) -> None:
+    def _check_growth(self, h: float, Ys: tuple[Any, ...]) -> list[float]:
         """Notice an unstable run long before it overflows: three steps in a row, each with a hundredfold norm."""
-        self._norms = [*self._norms[-3:], _state_norm(Ys)]
-        if len(self._norms) == 4 and all(
-            0 < 100 * a < b for a, b in zip(self._norms, self._norms[1:], strict=False)
-        ):
+        norms = [*self._norms[-3:], _state_norm(Ys)]
+        if not math.isfinite(norms[-1]):
+            raise StageError(self.t + h, "end of step", "the solution blows up: its norm overflows")
+        if len(norms) == 4 and all(0 < 100 * a < b for a, b in itertools.pairwise(norms)):
             raise StageError(
-                self.t + h, "end of step", f"the solution blows up: its norm grew from {self._norms[0]:.2g} to "
-                f"{self._norms[-1]:.2g} within three steps"
+                self.t + h, "end of step", f"the solution blows up: its norm grew from {norms[0]:.2g} to "
+                f"{norms[-1]:.2g} within three steps"
             )  # fmt: skip
+        return norms
 
-    def _accept(self, result: StepResult, t: float, h: float, landed: bool) -> None:
-        self.Ys = tuple(compact(Y) for Y in result.Ys)
-        self.budget = self.budget.after(h, result.discarded, result.normal)
-        self.t = t
-        self.nsteps += 1
-        self._anchor, self._since = (t, 0) if landed else (self._anchor, self._since + 1)
+    def _accept(
+        self,
+        result: StepResult,
+        t: float,
+        h: float,
+        landed: bool,
+        norms: list[float],
+        happened: list[tuple[int, float, Any]],
+    ) -> State:
+        """Make a step part of the run, and return its state.
+
+        Only the assignments at the end, between which no Ctrl-C can come, change what a Solution or a
+        checkpoint shows: neither that nor an exception in ``save`` leaves half a step behind.
+        """
+        budget = self.budget.after(h, result.discarded, result.normal)
+        state = self._state(t, result.Ys, self.nsteps + 1, budget)
+        stored = self._store(state)
+        t_events, y_events = self.t_events, self.y_events
+        if happened:
+            t_events = [[*old, *(t for j, t, _ in happened if j == i)] for i, old in enumerate(t_events)]
+            y_events = [[*old, *(y for j, _, y in happened if j == i)] for i, old in enumerate(y_events)]
+        anchor, since = (t, 0) if landed else (self._anchor, self._since + 1)
+        nfev = self.field.nfev
+        rng_state = None if self._clock is None else self.rng.bit_generator.state
+        self.Ys, self.t, self.nsteps, self.budget = result.Ys, t, state.step, budget
+        self._anchor, self._since, self._norms = anchor, since, norms
+        self._stored, self.t_events, self.y_events = stored, t_events, y_events
+        self._nfev, self._rng_state = nfev, rng_state
+        return state
 
     def state(self) -> State:
         """The present state, as users see it."""
-        y = list(self.Ys) if self.system else self.Ys[0]
-        return State(self.t, y, self.nsteps, checks.rank_of(self.Ys, self.system), self.budget)
+        return self._state(self.t, self.Ys, self.nsteps, self.budget)
+
+    def _state(self, t: float, Ys: tuple[Any, ...], step: int, budget: ErrorBudget) -> State:
+        return State(t, list(Ys) if self.system else Ys[0], step, checks.rank_of(Ys, self.system), budget)
 
     # ---- events
 
     def _event_values(self, state: State) -> list[float]:
-        return [self._call(event.value, f"event {i}", state) for i, event in enumerate(self.events)]
+        return [self._event_value(i, state) for i in range(len(self.events))]
+
+    def _event_value(self, i: int, state: State) -> float:
+        value = self._call(self.events[i].value, f"event {i}", state)
+        if math.isnan(value):
+            raise SolveError(f"event {i} is NaN at t = {state.t:.10g}, step {state.step}, rank {state.rank}")
+        return value
 
     def _locate_events(
         self, h: float, target: float, result: StepResult, before: list[float]
-    ) -> tuple[StepResult, float, int | None, list[float]]:
-        """Find the sign changes within a step; the step is cut at the first terminal one."""
+    ) -> tuple[StepResult, float, int | None, list[tuple[int, float, Any]], list[float]]:
+        """Find the sign changes within a step, which is cut at the first terminal one.
+
+        Returns the step, the time it leads to, the terminal event, all events as (number, time, state), and
+        the values of their functions.
+        """
         after = self._event_values(self._trial_state(target, result))
         found = []
         for i, event in enumerate(self.events):
@@ -179,14 +220,13 @@ class Run:
             falling = before[i] > 0 >= after[i]
             if (rising and event.direction >= 0) or (falling and event.direction <= 0):
                 found.append((*self._bisect(i, h, target, result, before[i]), i))
-        stopped_by = None
+        stopped_by, happened = None, []
         for t, located, i in sorted(found, key=lambda item: abs(item[0] - self.t)):
-            self.t_events[i].append(t)
-            self.y_events[i].append(self._trial_state(t, located).y)
+            happened.append((i, t, self._trial_state(t, located).y))
             if self.events[i].terminal:
                 result, target, stopped_by = located, t, i
                 break
-        return result, target, stopped_by, after
+        return result, target, stopped_by, happened, after
 
     def _bisect(
         self, i: int, h: float, target: float, result: StepResult, before: float
@@ -196,25 +236,15 @@ class Run:
         while high - low > 1e-10 and abs(h) * (high - low) > 4 * math.ulp(max(abs(self.t), abs(target))):
             middle = 0.5 * (low + high)
             t_middle = self.t + middle * h
-            trial = self._step_quietly(middle * h)
-            value = self._call(self.events[i].value, f"event {i}", self._trial_state(t_middle, trial))
-            if value * before > 0:
+            trial, _ = self._step(middle * h)
+            if self._event_value(i, self._trial_state(t_middle, trial)) * before > 0:
                 low = middle
             else:
                 high, t_high, result = middle, t_middle, trial
         return t_high, result
 
-    def _step_quietly(self, h: float) -> StepResult:
-        """A trial step, which leaves no trace in the watch over the norm."""
-        norms = self._norms
-        try:
-            return self._step(h)
-        finally:
-            self._norms = norms
-
     def _trial_state(self, t: float, result: StepResult) -> State:
-        y = list(result.Ys) if self.system else result.Ys[0]
-        return State(t, y, self.nsteps + 1, checks.rank_of(result.Ys, self.system), self.budget)
+        return self._state(t, result.Ys, self.nsteps + 1, self.budget)
 
     # ---- what the user gets
 
@@ -227,11 +257,13 @@ class Run:
                 f"rank {state.rank}: {error}"
             ) from error
 
-    def _store(self, state: State) -> None:
+    def _store(self, state: State) -> int:
+        """Store a state where that is asked for; return how many are stored then."""
         if self.record is None or (self.t_eval is not None and state.t not in self._wanted()):
-            return
+            return self._stored
         save = None if self.save is None else lambda s: self._call(self.save, "save", s)  # type: ignore[arg-type]
         self.record.store(state, save)
+        return self._stored + 1
 
     def _wanted(self) -> set[float]:
         if not hasattr(self, "_wanted_times"):
@@ -246,11 +278,11 @@ class Run:
     def solution(self, status: int, message: str) -> Solution:
         """The Solution of what has been computed."""
         assert self.record is not None
-        record = self.record
+        record = self.record.first(self._stored)
         return Solution(
             t=np.asarray(record.t, dtype=np.float64),
-            y=list(record.y),
-            rank=list(record.rank) if self.system else np.asarray(record.rank, dtype=np.int64),
+            y=record.y,
+            rank=record.rank if self.system else np.asarray(record.rank, dtype=np.int64),
             errors=record.budget(),
             y_final=self.state().y,
             t_final=self.t,
@@ -259,7 +291,7 @@ class Run:
             status=status,
             message=message,
             method=repr(self.integrator),
-            saved=None if self.save is None else list(record.saved),
+            saved=None if self.save is None else record.saved,
             t_events=self.t_events,
             y_events=self.y_events,
         )
@@ -270,14 +302,14 @@ class Run:
         """What must agree between a checkpoint and the run that resumes it."""
         like = [Y._U if isinstance(Y, LowRank) else Y for Y in self.Ys]
         return {
+            "system": self.system,
             "method": repr(self.integrator),
             "t0": self.t0,
             "direction": math.copysign(1.0, self.t1 - self.t0),
             "dt": self.dt,
             "shapes": [list(Y.shape) for Y in self.Ys],
-            "dtype": dtype_name(like[0].dtype),
+            "dtype": [dtype_name(a.dtype) for a in like] if self.system else dtype_name(like[0].dtype),
             "library": library(like[0]).partition(" ")[0],
-            "system": self.system,
             "t_eval": self.t_eval,
             "save": self.save is not None,
             "events": len(self.events),
@@ -288,7 +320,7 @@ class Run:
         from dlra import _files
 
         assert self._clock is not None
-        record = self.record or Record()
+        record = (self.record or Record()).first(self._stored)
         tree = {
             "identity": self._identity(),
             "Ys": [pack_state(Y) for Y in self.Ys],
@@ -297,10 +329,10 @@ class Run:
             "anchor": self._anchor,
             "since": self._since,
             "norms": self._norms,
-            "nfev": self.field.nfev,
+            "nfev": self._nfev,
             "budget": [self.budget.time, self.budget.truncation, self.budget.normal],
             "local": None if self.budget.local is None else [*_parts(self.budget.local)],
-            "rng": self.rng.bit_generator.state,
+            "rng": self._rng_state,
             "t_events": self.t_events,
             "y_events": [[pack_state(y) for y in states] for states in self.y_events],
             "record": {
@@ -314,11 +346,23 @@ class Run:
         try:
             _files.write(self._clock.path, "checkpoint", tree)
         except (OSError, TypeError) as error:
+            self._unwritable = True
             raise SolveError(
                 f"the checkpoint at t = {self.t:.10g}, step {self.nsteps}, "
                 f"{rank_text(self.Ys, self.system)} could not be written: {error}"
             ) from error
         self._clock.written(self.nsteps)
+
+    def _write_last_checkpoint(self, error: BaseException | None = None) -> None:
+        """Write the state of a run that ends, unless the file has it, cannot be written, or not a step was done."""
+        if self._clock is None or self._unwritable or self.nsteps == 0 or self._clock.is_current(self.nsteps):
+            return
+        try:
+            self._write_checkpoint()
+        except SolveError as failure:
+            if isinstance(error, SolveError):  # what ended the run comes first
+                raise SolveError(f"{error}. Besides, {failure}") from error
+            raise
 
     def _restore(self, tree: dict[str, Any]) -> None:
         check_same_run(tree["identity"], self._identity())
@@ -331,19 +375,20 @@ class Run:
         self.Ys = tuple(unpack_state(Y, a) for Y, a in zip(tree["Ys"], like, strict=True))
         self.t, self.nsteps = tree["t"], tree["nsteps"]
         self._anchor, self._since, self._norms = tree["anchor"], tree["since"], list(tree["norms"])
-        self.field.nfev = tree["nfev"]
+        self.field.nfev = self._nfev = tree["nfev"]
         local = None if tree["local"] is None else ErrorBudget(*tree["local"])
         self.budget = dataclasses.replace(ErrorBudget(*tree["budget"]), local=local)
-        self.rng.bit_generator.state = tree["rng"]
+        self.rng.bit_generator.state = self._rng_state = tree["rng"]
         self.t_events = [list(times) for times in tree["t_events"]]
         self.y_events = [[unpack_state(y, like[0]) for y in states] for states in tree["y_events"]]
         if self.record is not None:
             stored = tree["record"]
+            self._stored = len(stored["t"])
             self.record.t = list(stored["t"])
             self.record.y = [unpack_state(y, like[0]) for y in stored["y"]]
             self.record.rank = list(stored["rank"])
             self.record.errors = [tuple(row) for row in stored["errors"].tolist()]
-            self.record.saved = list(stored["saved"])
+            self.record.saved = [revived(value, like[0]) for value in stored["saved"]]
 
 
 def _state_norm(Ys: tuple[Any, ...]) -> float:

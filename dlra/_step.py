@@ -10,6 +10,7 @@ from dlra.errors import SolveError, StageError
 from dlra.field import CallError, Field, operands_hint
 from dlra.integrators import Ask, Integrator, StepResult, drive
 from dlra.lowrank import LowRank
+from dlra.solution import compact
 
 REMEDY = (
     "If the step is too large for an explicit substep, reduce dt, or declare the stiff linear part with "
@@ -49,7 +50,7 @@ def advance(
         raise StageError(t, stage, f"the linear algebra failed ({type(error).__name__}: {error})") from error
     if not all(all_finite(Y.S if isinstance(Y, LowRank) else Y) for Y in result.Ys):
         raise StageError(t + h, "end of step", "the result is not finite")
-    return result
+    return StepResult(tuple(compact(Y) for Y in result.Ys), result.discarded, result.normal)
 
 
 def solve_error(error: StageError, where: str) -> SolveError:

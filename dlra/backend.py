@@ -172,6 +172,21 @@ def astype(a: Array, dtype: Any) -> Array:
     return xp.astype(a, getattr(xp, dtype_name(dtype)), copy=False)
 
 
+def promoted(*arrays: Array) -> tuple[Array, ...]:
+    """Return the arrays in one dtype where their library does not promote in products by itself (PyTorch)."""
+    first = arrays[0]
+    if type(first) is np.ndarray or all(same_dtype(a.dtype, first.dtype) for a in arrays[1:]):
+        return arrays
+    dtype = namespace(*arrays).result_type(*(a.dtype for a in arrays))
+    return tuple(astype(a, dtype) for a in arrays)
+
+
+def product(A: Array, B: Array) -> Array:
+    """Return A @ B for arrays of one library, of the same dtype or not."""
+    A, B = promoted(A, B)
+    return A @ B
+
+
 def from_host(a: np.ndarray, like: Array) -> Array:
     """Move a host array into the library and device of ``like``, keeping its dtype."""
     if type(like) is np.ndarray:

@@ -99,7 +99,7 @@ def steel_gramian(steps: int = 150, tolerance: float = 1e-6) -> Steel:
     record = Recorder(problem, steps, states=1 + steps // 5)
     start = time.perf_counter()
     solution = dlra.solve(
-        problem.F, (0.0, end), problem.Y0(problem.defaults["rank"]), dlra.AugmentedBUG(rtol=tolerance), dt=end,
+        problem.F, (0.0, end), problem.Y0(7), dlra.AugmentedBUG(rtol=tolerance), dt=end,
         t_eval=times, save=record,
     )  # fmt: skip
     seconds = time.perf_counter() - start

@@ -13,8 +13,11 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from dlra import lazy
 from dlra.backend import (
+    DTYPES,
     Array,
     astype,
     dtype_name,
@@ -26,7 +29,7 @@ from dlra.backend import (
     same_dtype,
 )
 from dlra.errors import DlraWarning
-from dlra.lowrank import LowRank, any_factor
+from dlra.lowrank import LowRank, any_factor, library_of
 from dlra.semilinear import SemiLinear
 
 __all__ = ["Factored", "Field", "Value", "factored"]
@@ -200,7 +203,7 @@ class Field:
         self._constant = None
         self.constant_rest = isinstance(F, SemiLinear) and (source is None or not callable(source))
         if self.constant_rest:
-            self._constant = None if source is None else self._admit(source, Ys[0])
+            self._constant = None if source is None else self._admit(source, Ys[0], "G of SemiLinear")
             self._call = None
         else:
             self._call = bind(source, args)
@@ -221,7 +224,10 @@ class Field:
             )
         if len(values) != len(Ys):
             raise ValueError(f"F returned {len(values)} matrices for a coupled system of {len(Ys)} members")
-        return tuple(self._admit(G, Y, f"[{i}]") for i, (G, Y) in enumerate(zip(values, Ys, strict=True)))
+        return tuple(
+            self._admit(G, Y, f"F's return value[{i}]")
+            for i, (G, Y) in enumerate(zip(values, Ys, strict=True))
+        )
 
     def _ask(self, t: float, Y: Any) -> Any:
         """Call the user's function; what it raises is marked, to tell it from complaints about what it returns."""
@@ -234,18 +240,26 @@ class Field:
         """Y as F wants to see it."""
         return Y if self._factored or not isinstance(Y, LowRank) else Y.to_dense()
 
-    def _admit(self, G: Any, Y: Member, which: str = "") -> Any:
+    def _admit(self, G: Any, Y: Member, name: str = "F's return value") -> Any:
         """Check what F returned for the member Y, and wrap it."""
         like = Y._U if isinstance(Y, LowRank) else Y
-        if not (isinstance(G, LowRank) and G.dtype == like.dtype and G.shape == Y.shape):
-            self._check(G, Y, like, which)
+        if isinstance(G, (np.ndarray, np.generic)) and type(G) is not np.ndarray:
+            G = np.asarray(G)  # a sum of an array and a sparse matrix of SciPy's older kind is an np.matrix
+        if not (
+            isinstance(G, LowRank)
+            and type(any_factor(G)) is type(like)
+            and G.dtype == like.dtype
+            and G.shape == Y.shape
+        ):
+            self._check(G, Y, like, name)
+            if is_array(G) and dtype_name(G.dtype) not in DTYPES:
+                G = astype(G, like.dtype)  # integers
         if isinstance(Y, LowRank):
             return Value(G, like.dtype)
         G = lazy.dense(G)
         return G if same_dtype(G.dtype, like.dtype) else astype(G, like.dtype)
 
-    def _check(self, G: Any, Y: Member, like: Array, which: str) -> None:
-        name = f"F's return value{which}"
+    def _check(self, G: Any, Y: Member, like: Array, name: str) -> None:
         if G is None:
             raise TypeError(f"{name} is None; is a return statement missing?")
         known = is_array(G) or is_sparse(G) or is_linear_operator(G) or isinstance(G, lazy.Operand)
@@ -256,13 +270,15 @@ class Field:
             )
         if tuple(G.shape) != tuple(Y.shape):
             raise ValueError(f"{name} must have the shape of Y, {tuple(Y.shape)}, got {tuple(G.shape)}")
-        sample = any_factor(G) if isinstance(G, LowRank) else G
-        if is_array(sample) and library(sample) != library(like):
-            raise TypeError(
-                f"{name} is an array of {library(sample)}, but Y0 of {library(like)}; "
-                f"bring both to one library and device"
-            )
+        for part in [term for _, term in G.terms] if isinstance(G, lazy.LazySum) else [G]:
+            home = library_of(part, like)
+            if home != library(like):
+                raise TypeError(
+                    f"{name} is {kind(part)} of {home}, but Y0 of {library(like)}; bring both to one library and device"
+                )
         got, wanted = dtype_name(G.dtype), dtype_name(like.dtype)  # type: ignore[union-attr]
+        if is_array(G) and got not in DTYPES and not got.startswith(("int", "uint", "bool", "float")):
+            raise TypeError(f"{name} must hold numbers, got dtype {got}")
         if "complex" in got and "complex" not in wanted:
             raise TypeError(
                 f"{name} is {got} but Y0 is {wanted}: start from a complex state, Y0.astype('complex128') "
@@ -290,8 +306,16 @@ def bind(F: Any, args: tuple[Any, ...]) -> Callable[[float, Any], Any]:
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = sum(p.default is p.empty for p in positional)
     variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    keyword_only = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    if keyword_only:
+        raise TypeError(
+            f"F must not require keyword arguments, got a function that requires {', '.join(keyword_only)}; "
+            f"fix them with functools.partial(F, {keyword_only[0]}=...)"
+        )
     extra = len(args)
-    if required == 2 + extra or (variadic and required < 1 + extra):
+    if variadic and required <= 2:  # *args takes what is in args
+        required = extra + (required or 2)
+    if required == 2 + extra:
         return lambda t, Y: function(t, Y, *args)
     if required == 1 + extra:
         return lambda _, Y: function(Y, *args)
@@ -299,7 +323,7 @@ def bind(F: Any, args: tuple[Any, ...]) -> Callable[[float, Any], Any]:
     raise TypeError(
         "F must take (t, Y) or (Y)"
         + (f" and the {extra} extra arguments in args" if extra else "")
-        + f", got a function of {required} required positional arguments ({shown})"
+        + f", got a function of {required} required positional arguments ({shown}); further arguments go in args=(...)"
     )
 
 
@@ -307,7 +331,7 @@ def operands_hint(error: BaseException) -> str:
     """Return a remedy for an operator that did not recognise a LowRank, or an empty string."""
     text = str(error)
     met = isinstance(error, (TypeError, ValueError)) and ("LowRank" in text or "LazySum" in text)
-    if not met or "dlra" in text or "to_dense" in text:
+    if not met or "dlra.matmul" in text or "to_dense" in text:
         return ""
     return (
         "; an operator that does not know LowRank (SciPy's LinearOperator, array-api-strict) is applied with "

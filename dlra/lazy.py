@@ -15,7 +15,6 @@ import numpy as np
 from dlra.backend import (
     Array,
     H,
-    astype,
     conj,
     device,
     dtype_name,
@@ -26,7 +25,8 @@ from dlra.backend import (
     is_sparse,
     kind,
     namespace,
-    same_dtype,
+    product,
+    promoted,
     weak,
 )
 
@@ -60,10 +60,18 @@ class Operand:
         self._refuse(f"np.{ufunc.__name__}")
 
     def __array_function__(self, function: Callable[..., Any], *_: Any) -> Any:
-        self._refuse(f"np.{function.__name__}")
+        """Answer ``np.shape(Y)`` and ``np.ndim(Y)``; any other function is a TypeError that says what to do."""
+        if function is np.shape:
+            return self.shape
+        if function is np.ndim:
+            return 2
+        module = getattr(function, "__module__", "").replace("numpy", "np", 1) or "np"
+        self._refuse(f"{module}.{function.__name__}", "use Y.norm()" if function is np.linalg.norm else "")
 
-    def _refuse(self, what: str) -> Any:
+    def _refuse(self, what: str, remedy: str = "") -> Any:
         m, n = self.shape
+        if remedy:
+            raise TypeError(f"{type(self).__name__} does not support {what}: {remedy}")
         raise TypeError(
             f"{type(self).__name__} does not support {what}, which needs all {m} x {n} entries: apply it to "
             f"Y.to_dense() (m n numbers), or give solve the plain function, without dlra.factored, which receives "
@@ -92,6 +100,11 @@ class Operand:
         self._refuse("comparison")
 
     __rpow__ = __pow__
+
+    def __eq__(self, other: object) -> Any:
+        self._refuse("==", "compare (Y - Z).norm() with a tolerance, or identity with `is`")
+
+    __hash__ = object.__hash__
     __le__ = __gt__ = __ge__ = __lt__
     __complex__ = __int__ = __float__
 
@@ -127,11 +140,11 @@ class LazySum(Operand):
     @property
     def dtype(self) -> Any:
         """The dtype of the sum, as NumPy promotes those of its terms and factors."""
-        names = [dtype_name(G.dtype) for _, G in self.terms if G.dtype is not None]
+        names = [dtype_name(G.dtype) for _, G in self.terms]
         if any(isinstance(c, complex) or (is_array(c) and is_complex(c)) for c, _ in self.terms):
             names.append("complex64")
         wanted = np.result_type(*names)
-        return next((G.dtype for _, G in self.terms if same_dtype(G.dtype, wanted)), wanted)
+        return next((G.dtype for _, G in self.terms if dtype_name(G.dtype) == wanted.name), wanted)
 
     @property
     def H(self) -> LazySum:
@@ -237,15 +250,26 @@ def matmul(A: Any, B: Any) -> Any:
         return A @ B
     if isinstance(B, Operand):
         return B.__rmatmul__(A)  # type: ignore[attr-defined]
+    if is_linear_operator(A) and is_sparse(B):  # SciPy would take the sparse matrix for an array of objects
+        return A @ _as_linear_operator(B)
+    if is_sparse(A) and is_linear_operator(B):
+        return _as_linear_operator(A) @ B
     return A @ B
+
+
+def _as_linear_operator(A: Any) -> Any:
+    if type(A).__module__.startswith("cupyx"):
+        from cupyx.scipy.sparse.linalg import aslinearoperator  # pyright: ignore[reportMissingImports]
+    else:
+        from scipy.sparse.linalg import aslinearoperator
+    return aslinearoperator(A)
 
 
 def apply(G: Any, X: Array) -> Array:
     """Return the array G X for a tall, thin array (or vector) X."""
     if isinstance(G, Operand):
         return G._apply(X)
-    G, X = _promoted(G, X)
-    return G @ X
+    return product(G, X) if is_array(G) else G @ X
 
 
 def apply_adjoint(G: Any, X: Array) -> Array:
@@ -255,17 +279,9 @@ def apply_adjoint(G: Any, X: Array) -> Array:
     if is_sparse(G):
         return G.T @ X if G.dtype.kind != "c" else conj(G.T @ conj(X))  # conjugates X rather than G
     if is_array(G):
-        G, X = _promoted(G, X)
+        G, X = promoted(G, X)
         return H(H(X) @ G) if X.ndim == 2 else conj(conj(X) @ G)
     return adjoint(G) @ X
-
-
-def _promoted(G: Any, X: Array) -> tuple[Any, Array]:
-    """G and X in one dtype where the library does not promote by itself (PyTorch)."""
-    if type(X) is np.ndarray or same_dtype(X.dtype, G.dtype):
-        return G, X
-    dtype = namespace(X).result_type(X.dtype, G.dtype)
-    return astype(G, dtype) if is_array(G) else G, astype(X, dtype)
 
 
 def adjoint(G: Any) -> Any:

@@ -115,6 +115,8 @@ def truncate(
     discarded : float
         ‖Y - Y1‖_F: the norm of the dropped tail.
     """
+    if not hasattr(Y, "orthonormalized"):
+        raise TypeError(f"Y must be a LowRank, got {kind(Y)}; use LowRank.from_dense(Y, rank=...)")
     check_rank_options(rtol, atol, min_rank, max_rank)
     U, S, V = Y.orthonormalized().factors
     return svd_truncate(Y, U, S, V, rtol, atol, min_rank, max_rank)

@@ -23,6 +23,7 @@ from dlra.backend import (
     is_scalar,
     is_sparse,
     kind,
+    library,
     namespace,
     norm,
     to_host,
@@ -518,6 +519,19 @@ def any_factor(Y: LowRank) -> Array:
     return Y._terms[0]._U if isinstance(Y, _Sum) else Y._U
 
 
+def library_of(G: Any, like: Array) -> str:
+    """Name the library and device of a matrix, as :func:`dlra.backend.library` does; a matrix of an unknown kind
+    passes for one of ``like``."""
+    if isinstance(G, LowRank):
+        return library(any_factor(G))
+    if is_array(G):
+        return library(G)
+    if is_sparse(G) or is_linear_operator(G):
+        home = "cupy" if type(G).__module__.startswith("cupy") else "numpy"
+        return library(like) if home == library(like).partition(" ")[0] else home
+    return library(like)
+
+
 def _entrywise_product(Y: LowRank, Z: LowRank) -> LowRank:
     """(U_Y S_Y V_Yᴴ) ∘ (U_Z S_Z V_Zᴴ) = (U_Y ⊙ U_Z)(S_Y ⊗ S_Z)(V_Y ⊙ V_Z)ᴴ with row-wise Kronecker products ⊙."""
     if Y.shape != Z.shape:
@@ -573,4 +587,9 @@ def _check_product(A: Any, B: Any) -> None:
     if a and b and a[-1] != b[0]:
         raise ValueError(f"shapes do not fit in a product: {kind(A)} @ {kind(B)}")
     arrays = [any_factor(G) if isinstance(G, LowRank) else G for G in (A, B)]
-    namespace(*(a for a in arrays if is_array(a)))
+    xp = namespace(*(a for a in arrays if is_array(a)))
+    if any(is_sparse(a) for a in arrays) and xp is not np and not xp.__name__.endswith("cupy"):
+        raise TypeError(
+            f"SciPy's sparse matrices multiply NumPy arrays only, got {kind(A)} @ {kind(B)}; convert the sparse matrix "
+            f"to a dense array of the library of the LowRank"
+        )

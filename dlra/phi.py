@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from dlra.backend import Array, H, astype, eps, eye, is_complex, namespace, norm
+from dlra.backend import Array, H, astype, eps, eye, is_complex, namespace, norm, product
 
 _TAYLOR = 18  # terms of the Taylor series for ‖z‖ <= 1: the next one is below 1e-17
 
@@ -60,27 +60,27 @@ class Coordinates:
 
     def from_left(self, Z: Array) -> Array:
         """Coordinates X⁻¹ Z of a matrix on which M acts from the left."""
-        return Z if self._X is None else _promote(self._inverse, Z) @ Z
+        return Z if self._X is None else product(self._inverse, Z)
 
     def to_left(self, Z: Array) -> Array:
         """Back: X Z."""
-        return Z if self._X is None else self._X @ Z
+        return Z if self._X is None else product(self._X, Z)
 
     def from_right(self, Z: Array) -> Array:
         """Coordinates Z X of a matrix on which M acts from the right."""
-        return Z if self._X is None else Z @ self._X
+        return Z if self._X is None else product(Z, self._X)
 
     def to_right(self, Z: Array) -> Array:
         """Back: Z X⁻¹."""
-        return Z if self._X is None else Z @ self._inverse
+        return Z if self._X is None else product(Z, self._inverse)
 
     def left(self, Z: Array) -> Array:
         """Action of M from the left, in coordinates."""
-        return self.matrix @ Z if self.eigenvalues is None else self.eigenvalues[:, None] * Z
+        return product(self.matrix, Z) if self.eigenvalues is None else self.eigenvalues[:, None] * Z
 
     def right(self, Z: Array) -> Array:
         """Action of M from the right, in coordinates."""
-        return Z @ self.matrix if self.eigenvalues is None else Z * self.eigenvalues[None, :]
+        return product(Z, self.matrix) if self.eigenvalues is None else Z * self.eigenvalues[None, :]
 
     def size(self) -> float:
         """A bound for the norm of M in its coordinates."""
@@ -165,9 +165,9 @@ class SylvesterFlow:
 
         def exponential(k: int, Z: Array) -> Array:
             if left is not None:
-                Z = left[k] @ Z if left[k].ndim == 2 else left[k][:, None] * Z
+                Z = product(left[k], Z) if left[k].ndim == 2 else left[k][:, None] * Z
             if right is not None:
-                Z = Z @ right[k] if right[k].ndim == 2 else Z * right[k][None, :]
+                Z = product(Z, right[k]) if right[k].ndim == 2 else Z * right[k][None, :]
             return Z
 
         for k in range(doublings):
@@ -203,7 +203,3 @@ def phi_functions(z: Any, like: Array) -> tuple[Any, Any]:
     far1 = (xp.exp(far) - 1.0) / far
     far2 = (far1 - 1.0) / far
     return xp.where(small, phi1, far1), xp.where(small, phi2, far2)
-
-
-def _promote(A: Array, Z: Array) -> Array:
-    return A if A.dtype == Z.dtype else astype(A, namespace(A, Z).result_type(A.dtype, Z.dtype))

@@ -22,15 +22,20 @@ from dlra.backend import (
     library,
     namespace,
     norm,
+    product,
+    promoted,
 )
 from dlra.errors import DlraWarning
-from dlra.lowrank import LowRank, _unified
+from dlra.lowrank import LowRank, _unified, library_of
 from dlra.phi import Coordinates
 
 __all__ = ["SemiLinear", "StiffOperator"]
 
 MAX_DENSE = 6000
 """Largest size for which the exponential substep decomposes an operator densely."""
+
+
+_SINGULAR = "E of SemiLinear is singular; a mass matrix must be invertible"
 
 
 class SemiLinear:
@@ -135,9 +140,11 @@ class SemiLinear:
                 raise ValueError(
                     f"{name} of SemiLinear has shape {tuple(M.shape)}, but Y0 has shape {Y.shape}"
                 )
-            if is_array(M) and library(M) != library(Y._U):
+            home = library_of(M, Y._U)
+            if home != library(Y._U):
                 raise TypeError(
-                    f"{name} of SemiLinear is an array of {library(M)}, but Y0 of {library(Y._U)}"
+                    f"{name} of SemiLinear is {kind(M)} of {home}, but Y0 of {library(Y._U)}; "
+                    f"bring both to one library and device"
                 )
             got, wanted = dtype_name(M.dtype), dtype_name(Y.dtype)
             if "complex" in got and "complex" not in wanted:
@@ -181,7 +188,7 @@ class StiffOperator:
 
     def compressed(self, U: Array) -> Array:
         """Uᴴ E⁻¹ M U: the operator in the basis U, r x r."""
-        return H(U) @ self.apply(U)
+        return product(H(U), self.apply(U))
 
     def coordinates(self, like: Array) -> Coordinates:
         """The decomposition, as arrays in the library of ``like``; made at the first call."""
@@ -206,6 +213,7 @@ class StiffOperator:
     def _with_mass(self, M: Array, E: Array) -> Coordinates:
         """Coordinates of E⁻¹M: through E = L Lᴴ and the eigenvectors of L⁻¹ M L⁻ᴴ where both are Hermitian."""
         xp = namespace(M, E)
+        M, E = promoted(M, E)
         if _hermitian(M) and _hermitian(E):
             try:
                 L = xp.linalg.cholesky(E)
@@ -237,9 +245,12 @@ class Solver:
             from scipy.linalg import lu_factor, lu_solve
 
             if self._factors is None:
-                self._factors = lu_factor(E)
+                with warnings.catch_warnings(action="ignore"):
+                    self._factors = lu_factor(E)
+                if not np.all(np.diagonal(self._factors[0])):
+                    raise ValueError(_SINGULAR)
             return lu_solve(self._factors, Z)
-        return namespace(E, Z).linalg.solve(E, Z)
+        return namespace(E, Z).linalg.solve(*promoted(E, Z))
 
 
 def _sparse_lu(E: Any) -> Any:
@@ -247,7 +258,10 @@ def _sparse_lu(E: Any) -> Any:
         from cupyx.scipy.sparse.linalg import splu  # pyright: ignore[reportMissingImports]
     else:
         from scipy.sparse.linalg import splu
-    return splu(E.tocsc())
+    try:
+        return splu(E.tocsc())
+    except RuntimeError:
+        raise ValueError(_SINGULAR) from None
 
 
 def _hermitian_part(M: Array) -> Array:

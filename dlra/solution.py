@@ -14,7 +14,7 @@ from dlra.lowrank import BOTH, LowRank
 __all__ = ["ErrorBudget", "Solution", "State"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ErrorBudget:
     """Where the error of a run comes from: numbers at one state, or arrays over the stored states.
 
@@ -57,7 +57,7 @@ class ErrorBudget:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class State:
     """An accepted state.
 
@@ -79,7 +79,7 @@ class State:
     errors: ErrorBudget
 
 
-@dataclass
+@dataclass(eq=False)
 class Solution:
     """The result of :func:`dlra.solve`.
 
@@ -188,6 +188,12 @@ class Record:
         self.rank.append(state.rank)
         self.errors.append(_budget_row(state.errors))
 
+    def first(self, count: int) -> Record:
+        """A copy of the first entries."""
+        return Record(
+            self.t[:count], self.y[:count], self.rank[:count], self.errors[:count], self.saved[:count]
+        )
+
     def budget(self) -> ErrorBudget:
         """The stored error budgets as arrays."""
         return _budget(np.asarray(self.errors, dtype=np.float64).reshape(-1, 6).T)
@@ -225,7 +231,7 @@ def unpack_state(tree: Any, like: Array | None = None) -> Any:
 
 def _pack(a: Array) -> np.ndarray:
     host = to_host(a)
-    if memory_order(a) == "F" and not host.flags.f_contiguous:
+    if a.ndim == 2 and memory_order(a) == "F" and not host.flags.f_contiguous:
         host = np.asfortranarray(host)
     return host
 
@@ -276,6 +282,7 @@ def unpack_solution(tree: dict[str, Any]) -> Solution:
         **{
             **tree,
             "y": [unpack_state(y) for y in tree["y"]],
+            "saved": None if tree["saved"] is None else [revived(value) for value in tree["saved"]],
             "errors": _budget(tree["errors"]),
             "y_final": unpack_state(tree["y_final"]),
             "y_events": [[unpack_state(y) for y in states] for states in tree["y_events"]],
@@ -284,11 +291,30 @@ def unpack_solution(tree: dict[str, Any]) -> Solution:
 
 
 def portable(value: Any) -> Any:
-    """A result of ``save`` with arrays of other libraries moved to the host, and LowRank as a dict of its factors."""
+    """A result of ``save`` with every LowRank and every array of another library in a form that a file can hold."""
     if isinstance(value, LowRank):
-        return pack_state(value)
-    if isinstance(value, dict):
+        core = None if value._S is None else _pack(value._S)
+        return {_LOWRANK: [_pack(value._U), core, _pack(value._V), value._orthonormal]}
+    if type(value) is dict:
         return {key: portable(v) for key, v in value.items()}
-    if isinstance(value, (list, tuple)):
+    if type(value) in (list, tuple):
         return type(value)(portable(v) for v in value)
-    return to_host(value) if is_array(value) else value
+    return {_ARRAY: _pack(value)} if is_array(value) and type(value) is not np.ndarray else value
+
+
+def revived(value: Any, like: Array | None = None) -> Any:
+    """The inverse of :func:`portable`; what was of another library comes in that of ``like`` (None: NumPy)."""
+    if type(value) is dict:
+        if list(value) == [_LOWRANK]:
+            *factors, orthonormal = value[_LOWRANK]
+            U, S, V = (None if a is None else _unpack(a, like) for a in factors)
+            return LowRank._make(U, S, V, orthonormal)
+        if list(value) == [_ARRAY]:
+            return _unpack(value[_ARRAY], like)
+        return {key: revived(v, like) for key, v in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(revived(v, like) for v in value)
+    return value
+
+
+_LOWRANK, _ARRAY = "dlra:LowRank", "dlra:array"

@@ -108,7 +108,9 @@ class Heat:
     def __init__(self, n: int):
         dx = 2 * np.pi / (n + 1)
         x = -np.pi + dx * np.arange(n)
-        self.A = (np.diag(np.full(n, -2.0)) + np.diag(np.ones(n - 1), 1) + np.diag(np.ones(n - 1), -1)) / dx**2
+        self.A = (
+            np.diag(np.full(n, -2.0)) + np.diag(np.ones(n - 1), 1) + np.diag(np.ones(n - 1), -1)
+        ) / dx**2
         k = np.arange(1, 11)
         C = 10.0 ** (-(k - 1) / 2) * np.exp(-k * x[:, None] ** 2)
         C /= np.sqrt(np.linalg.norm(C.T @ C))
@@ -190,7 +192,9 @@ def solution_bits(solution: Solution) -> dict[str, Any]:
     return {
         "t": bits(solution.t),
         "y": bits(solution.y),
-        "rank": bits(list(map(int, solution.rank)) if isinstance(solution.rank, np.ndarray) else solution.rank),
+        "rank": bits(
+            list(map(int, solution.rank)) if isinstance(solution.rank, np.ndarray) else solution.rank
+        ),
         "errors": bits([part[name] for part in (errors, local) for name in ("time", "truncation", "normal")]),
         "y_final": bits(solution.y_final),
         "t_final": solution.t_final,

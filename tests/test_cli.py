@@ -18,6 +18,8 @@ pytest.importorskip("typer")
 from typer.testing import CliRunner
 
 from dlra._cli.record import Recorder, spread
+from dlra._cli.settings import Settings
+from dlra._cli.task import Task
 from dlra.cli import app
 
 KEYS = {
@@ -25,21 +27,8 @@ KEYS = {
     "nsteps", "seconds", "status", "message", "warnings", "files", "versions",
 }  # fmt: skip
 
-ROTATION = ["solve", "rotation", "--set", "n=20", "--rank", "5", "--dt", "0.1"]
-UNSTABLE = [
-    "solve",
-    "heat-lyapunov",
-    "--set",
-    "n=64",
-    "--rank",
-    "5",
-    "--substep",
-    "euler",
-    "--dt",
-    "0.05",
-    "--t-end",
-    "1",
-]
+ROTATION = "solve rotation --set n=20 --rank 5 --dt 0.1".split()
+UNSTABLE = "solve heat-lyapunov --set n=64 --rank 5 --substep rk4 --dt 0.05 --t-end 1".split()
 
 
 def dlra_command(*arguments):
@@ -194,16 +183,17 @@ def test_torch():
     assert result.exit_code == 2 and "nonsense" in result.stderr
 
 
-def test_jax_in_double_precision():
+@pytest.mark.parametrize(("dtype", "expected"), [(None, "float64"), ("float32", "float32")])
+def test_jax_in_double_precision(dtype, expected):
     jax = pytest.importorskip("jax")
     before = jax.config.jax_enable_x64
     jax.config.update("jax_enable_x64", False)
     try:
-        result = done("solve", "rotation", "--set", "n=6", "--rank", "2", "--dt", "0.5", "--t-end", "0.5", "--backend",
-                      "jax", "--substep", "euler")  # fmt: skip
+        task = Task(Settings(problem="rotation", options=["n=6"], rank=2, backend="jax", dtype=dtype))
+        assert task.Y0.U.dtype.name == expected
+        assert jax.config.jax_enable_x64 == (dtype is None)
     finally:
         jax.config.update("jax_enable_x64", before)
-    assert "6 x 6, float64, jax" in result.stdout
 
 
 def test_warnings_are_one_line_each():

@@ -163,7 +163,9 @@ def test_a_step_is_the_box_in_the_paper(name, shape, dtype, flow, h):
 def test_f_is_evaluated_once_per_distinct_point(name, substep, count, rng):
     calls = []
     F = factored(lambda t, Y: (calls.append(1), Y)[1])
-    solution = dlra.solve(F, (0, 1), random_lowrank(rng, 9, 7, 2), replace(METHODS[name], substep=substep), dt=0.5)
+    solution = dlra.solve(
+        F, (0, 1), random_lowrank(rng, 9, 7, 2), replace(METHODS[name], substep=substep), dt=0.5
+    )
     assert len(calls) == solution.nfev == 2 * count
 
 
@@ -288,7 +290,9 @@ SUBSTEPS = ["auto", "euler", "heun", "rk4", "adaptive", "exponential", "exponent
 
 @pytest.mark.filterwarnings("ignore:ProjectorSplitting")
 @pytest.mark.parametrize("substep", SUBSTEPS)
-@pytest.mark.parametrize(("method", "dtype"), [(AugmentedBUG(max_rank=4), "float64"), (LIE, "complex128")], ids=str)
+@pytest.mark.parametrize(
+    ("method", "dtype"), [(AugmentedBUG(max_rank=4), "float64"), (LIE, "complex128")], ids=str
+)
 def test_libraries_agree_with_every_substep(library, substep, method, dtype):
     tolerance = 1e-9 if substep == "adaptive" else 1e-12
     check_library(library, semilinear_field, dtype, replace(method, substep=substep), tolerance, steps=1)
@@ -342,7 +346,9 @@ def test_a_system_of_one_member_is_the_single_problem_bit_for_bit(method, subste
 def test_members_that_do_not_interact_go_their_own_way_bit_for_bit(method, rng):
     F = [nonlinear(rng, 9, 7, "float64"), nonlinear(rng, 6, 8, "float64")]
     Ys = [random_lowrank(rng, 9, 7, 3), random_lowrank(rng, 6, 8, 2)]
-    system = dlra.solve(lambda t, Ys: [f(t, Y) for f, Y in zip(F, Ys, strict=True)], (0, 0.4), Ys, method, dt=0.1)
+    system = dlra.solve(
+        lambda t, Ys: [f(t, Y) for f, Y in zip(F, Ys, strict=True)], (0, 0.4), Ys, method, dt=0.1
+    )
     for i in range(2):
         alone = dlra.solve(F[i], (0, 0.4), Ys[i], method, dt=0.1)
         assert bits([y[i] for y in system.y]) == bits(alone.y)
@@ -381,7 +387,12 @@ def test_a_coupled_system_is_one_block_diagonal_problem(name, rng):
 
 @pytest.mark.parametrize(
     ("name", "order", "steps"),
-    [("bug", 1, (20, 40, 80)), ("augmented", 1, (20, 40, 80)), ("lie", 1, (20, 40, 80)), ("strang", 2, (10, 20, 40))],
+    [
+        ("bug", 1, (20, 40, 80)),
+        ("augmented", 1, (20, 40, 80)),
+        ("lie", 1, (20, 40, 80)),
+        ("strang", 2, (10, 20, 40)),
+    ],
 )
 def test_a_low_rank_member_coupled_to_a_dense_one_and_a_bias(name, order, steps):
     """Orders hold for the whole system; the full rank makes the low-rank member exact up to the step."""
@@ -536,7 +547,9 @@ def test_lazy_outer_products_can_answer(rng):
     Y0 = random_lowrank(rng, 9, 6, 2)
     gradient = LowRank(-delta.T, None, x.T)
     value = Value(gradient, Y0.dtype)
-    result = drive(AugmentedBUG(substep="euler").step(0.0, 0.1, (Y0,), NOTHING_DECLARED), lambda ask: (value,))
+    result = drive(
+        AugmentedBUG(substep="euler").step(0.0, 0.1, (Y0,), NOTHING_DECLARED), lambda ask: (value,)
+    )
     expected = dlra.step(lambda Y: -delta.T @ x, 0.0, 0.1, Y0, AugmentedBUG(substep="euler"))
     assert relative_error(result.Ys[0], expected) < 1e-13
 
@@ -562,8 +575,9 @@ def test_together_runs_generators_of_different_lengths_in_lockstep():
         try:
             asks = generator.send(answers)
         except StopIteration as stop:
-            assert stop.value == [("a", 1), ("b", 2 + 3 + 4), ("c", 0)]
+            result = stop.value
             break
+    assert result == [("a", 1), ("b", 2 + 3 + 4), ("c", 0)]
     assert batches == [["a", "b"], ["b"], ["b"]]
 
 
@@ -607,7 +621,9 @@ def test_integrators_are_small_frozen_objects():
     method = AugmentedBUG(rtol=1e-6, max_rank=20)
     assert repr(method) == "AugmentedBUG(rtol=1e-06, max_rank=20)"
     assert repr(ProjectorSplitting()) == "ProjectorSplitting()" and repr(LIE) == "ProjectorSplitting(order=1)"
-    assert method == AugmentedBUG(rtol=1e-6, max_rank=20) and hash(method) == hash(AugmentedBUG(rtol=1e-6, max_rank=20))
+    assert method == AugmentedBUG(rtol=1e-6, max_rank=20) and hash(method) == hash(
+        AugmentedBUG(rtol=1e-6, max_rank=20)
+    )
     with pytest.raises(FrozenInstanceError):
         method.rtol = 1.0
 

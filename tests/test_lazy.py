@@ -210,7 +210,6 @@ def test_arrays_of_two_precisions_in_every_library(library, rng):
         (1.0, ("float32", "float64"), "float64"),
         (1.0, ("float64", "complex64"), "complex128"),
         (1.0, ("float64", "int64"), "float64"),
-        (1.0, ("float32", "bool"), "float32"),
         (1j, ("float32", "float32"), "complex64"),
         (1j, ("float64", "float64"), "complex128"),
     ],

@@ -203,6 +203,14 @@ def test_state_as_matrix_with_both_signs(rng):
     assert low == -high  # zero is white
 
 
+def test_a_density_with_an_undershoot_keeps_its_colours(rng):
+    for lowest, colours in ((-0.1, "viridis"), (-0.5, "RdBu_r")):
+        A = rng.random((6, 5))
+        A[0, 0], A[1, 1] = 1.0, lowest
+        solution = decay(LowRank.from_dense(A, rank=5))
+        assert panels(plot.state(solution))[0].get_images()[0].get_cmap().name == colours
+
+
 def test_complex_state_by_modulus(rng):
     solution = decay(random_lowrank(rng, dtype="complex128"))
     ax = panels(drawn(plot.state(solution)))[0]
@@ -233,7 +241,7 @@ def test_overview_of_a_problem(rotation):
 
 def test_overview_leaves_out_what_was_not_stored(rng):
     solution = decay(random_lowrank(rng), save=lambda s: None)
-    assert [ax.get_ylabel() for ax in panels(drawn(plot.overview(solution)))] == [
+    assert [ax.get_ylabel() for ax in panels(plot.overview(solution))] == [
         "row", "$\\sigma_j$ at t = 1", "rank",
     ]  # fmt: skip
 
@@ -294,7 +302,8 @@ def test_graded_times_get_a_logarithmic_axis(rng):
 
 def test_backward_time(rng):
     solution = dlra.solve(dlra.factored(lambda Y: -1.0 * Y), (1, 0), random_lowrank(rng), dt=0.25)
-    drawn(plot.overview(solution))
+    drawn(plot.rank(solution))
+    drawn(plot.singular_values(solution))
 
 
 # ---- systems, dtypes, array libraries
@@ -327,7 +336,7 @@ def test_system_without_low_rank_members(rng):
     )
     with pytest.raises(ValueError, match="no low-rank member"):
         plot.singular_values(solution)
-    drawn(plot.overview(solution))
+    assert len(panels(plot.overview(solution))) == 2
 
 
 @pytest.mark.parametrize("dtype", ["float32", "complex64"])

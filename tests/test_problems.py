@@ -235,6 +235,18 @@ def test_vlasov_observables_of_the_start():
     assert seen["l2_norm"] == pytest.approx(norm, rel=1e-8)
 
 
+@vlasov
+def test_default_step_is_stable(name):
+    assert problems.get(name).defaults["dt"] == 0.02
+    problem = problems.get(name, nx=250, nv=16)
+    fastest = 2 * np.pi / (250 * problem.x[1]) * 124 * abs(problem.y).max()
+    dt = problem.defaults["dt"]
+    assert 2.0 < dt * fastest < 2.8
+    Y0 = LowRank.from_dense(np.outer(np.cos(124 * np.pi * np.arange(250) / 125), np.eye(16)[-1]), rank=1)
+    run = dlra.solve(problem.F, (0.0, 100 * dt), Y0, dt=dt)  # the fastest mode
+    assert run.y[-1].norm() <= Y0.norm() * (1 + 1e-9)
+
+
 def test_schroedinger_conserves_norm_and_energy(rng):
     problem = make("schroedinger")
     Y = state(problem, rng).to_dense()
@@ -305,7 +317,7 @@ def test_initial_value(name, single):
         error = np.linalg.norm(dense(Y).astype(A.dtype) - A)
         assert error <= best * (1 + 1e-6) + 20 * eps(problem.place.dtype) * singular_values[0]
         if problem.symmetric:
-            assert np.array_equal(Y.U, Y.V)
+            assert Y.U is Y.V
         assert all(np.array_equal(a, b) for a, b in zip(Y.factors, problem.Y0(rank).factors, strict=True))
 
 
@@ -383,9 +395,11 @@ def test_reference_of_rotation_has_its_singular_values():
 
 def test_reference_is_kept_and_checked():
     problem = make("steel-lyapunov")
-    assert problem.reference(10.0) is problem.reference(10.0)
-    for t in range(20):
+    first = problem.reference(10.0)
+    assert problem.reference(10.0) is first
+    for t in range(20, 40):
         problem.reference(float(t))
+    assert problem.reference(10.0) is not first  # only the latest few are kept
     with pytest.raises(ValueError, match="t must be finite"):
         problem.reference(math.inf)
     with pytest.raises(ValueError, match="starts at t = 0, got t = -1"):

@@ -51,8 +51,15 @@ def core_problem(dtype="float64", r=4):
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
 @pytest.mark.parametrize(
     ("substep", "order"),
-    [("euler", 1), ("heun", 2), ("rk4", 4), ("auto", 4), ("exponential", 2), ("exponential-euler", 1)]
-    + [(RungeKutta(HEUN3), 3)],
+    [
+        ("euler", 1),
+        ("heun", 2),
+        (RungeKutta(HEUN3), 3),
+        ("rk4", 4),
+        ("auto", 4),
+        ("exponential", 2),
+        ("exponential-euler", 1),
+    ],
     ids=str,
 )
 def test_order_of_a_substep(substep, order, dtype):
@@ -60,7 +67,9 @@ def test_order_of_a_substep(substep, order, dtype):
     F, Y0, exact = core_problem(dtype)
     steps = (10, 20, 40)
     errors = [
-        relative_error(dlra.solve(F, (0, 1), Y0, Galerkin(substep=substep), dt=1 / N, t_eval=[1]).y_final, exact)
+        relative_error(
+            dlra.solve(F, (0, 1), Y0, Galerkin(substep=substep), dt=1 / N, t_eval=[1]).y_final, exact
+        )
         for N in steps
     ]
     assert np.all(abs(slopes(steps, errors) - order) < 0.25), errors
@@ -68,11 +77,19 @@ def test_order_of_a_substep(substep, order, dtype):
 
 def test_a_named_substep_is_one_step_of_its_scheme():
     F, Y0, _ = core_problem()
-    for substep, count in (("euler", 1), ("heun", 2), ("rk4", 4), ("exponential", 2), ("exponential-euler", 1)):
+    for substep, count in (
+        ("euler", 1),
+        ("heun", 2),
+        ("rk4", 4),
+        ("exponential", 2),
+        ("exponential-euler", 1),
+    ):
         assert dlra.solve(F, (0, 1), Y0, Galerkin(substep=substep), dt=1.0).nfev == count
 
 
-@pytest.mark.parametrize(("substep", "degree"), [("euler", 0), ("heun", 1), (RungeKutta(HEUN3), 2), ("rk4", 3)], ids=str)
+@pytest.mark.parametrize(
+    ("substep", "degree"), [("euler", 0), ("heun", 1), (RungeKutta(HEUN3), 2), ("rk4", 3)], ids=str
+)
 def test_nodes_are_those_of_the_quadrature(substep, degree, rng):
     """S' = tᵈ is integrated exactly up to the degree of the rule, and not beyond: wrong nodes c_i show here."""
     Y0 = random_lowrank(rng, 5, 4, 2)
@@ -127,7 +144,7 @@ def test_the_adaptive_substep_does_not_chase_errors_below_rounding():
 
 
 def test_the_adaptive_substep_goes_backward_and_starts_from_zero():
-    F, Y0, exact = core_problem()
+    F, Y0, _ = core_problem()
     there = dlra.step(F, 0.0, 1.0, Y0, Galerkin(substep="adaptive"))
     back = dlra.step(F, 1.0, -1.0, there, Galerkin(substep="adaptive"))
     assert relative_error(back, Y0) < 1e-8
@@ -135,7 +152,9 @@ def test_the_adaptive_substep_goes_backward_and_starts_from_zero():
     source = factored(lambda t, Y: LowRank(Y0.U, math.exp(t) * Y0.S, Y0.V))
     grown = dlra.step(source, 0.0, 1.0, nothing, Galerkin(substep="adaptive"))
     assert relative_error(grown, (math.e - 1) * dense(Y0)) < 1e-9
-    assert dlra.step(factored(lambda t, Y: 0 * Y), 0.0, 1.0, nothing, Galerkin(substep="adaptive")).norm() == 0
+    assert (
+        dlra.step(factored(lambda t, Y: 0 * Y), 0.0, 1.0, nothing, Galerkin(substep="adaptive")).norm() == 0
+    )
 
 
 def test_an_absolute_tolerance_alone_suffices():
@@ -159,7 +178,10 @@ def test_a_singularity_stops_the_adaptive_substep():
     Y0 = LowRank(np.eye(3, 1), np.ones((1, 1)), np.eye(2, 1))
     F = factored(lambda t, Y: LowRank(Y.U, Y.S * Y.S, Y.V))
     assert dlra.step(F, 0.0, 0.9, Y0, Galerkin(substep="adaptive")).S[0, 0] == pytest.approx(10, rel=1e-7)
-    with np.errstate(all="ignore"), pytest.raises(SolveError, match=r"stage S at t = (0.99|1).*SemiLinear") as caught:
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(SolveError, match=r"stage S at t = (0.99|1).*SemiLinear") as caught,
+    ):
         dlra.step(F, 0.0, 2.0, Y0, Galerkin(substep="adaptive"))
     assert "rank 1" in str(caught.value)
 
@@ -210,7 +232,9 @@ def full_state(rng, m, n, dtype):
 
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
 @pytest.mark.parametrize(
-    ("left", "right"), KINDS, ids=[f"{getattr(a, '__name__', '-')},{getattr(b, '__name__', '-')}" for a, b in KINDS]
+    ("left", "right"),
+    KINDS,
+    ids=[f"{getattr(a, '__name__', '-')},{getattr(b, '__name__', '-')}" for a, b in KINDS],
 )
 @pytest.mark.parametrize("substep", ["auto", "exponential", "exponential-euler"])
 def test_linear_equations_are_solved_exactly(left, right, substep, dtype):
@@ -236,7 +260,9 @@ def test_linear_equations_are_solved_exactly(left, right, substep, dtype):
 
 
 @pytest.mark.parametrize("method", [dlra.BUG(), AugmentedBUG(), Galerkin()], ids=lambda m: m.name)
-@pytest.mark.parametrize(("left", "right"), KINDS[:5], ids=[f"{a.__name__},{b.__name__}" for a, b in KINDS[:5]])
+@pytest.mark.parametrize(
+    ("left", "right"), KINDS[:5], ids=[f"{a.__name__},{b.__name__}" for a, b in KINDS[:5]]
+)
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
 def test_k_and_l_equations_treat_both_sides(method, left, right, dtype):
     """At full rank every method is exact, with a wrong side or conjugation in K or L none is."""
@@ -248,7 +274,9 @@ def test_k_and_l_equations_treat_both_sides(method, left, right, dtype):
 
 @pytest.mark.filterwarnings("ignore:ProjectorSplitting")
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
-@pytest.mark.parametrize("method", [dlra.BUG(), AugmentedBUG(), *(dlra.ProjectorSplitting(order=o) for o in (1, 2, 4))])
+@pytest.mark.parametrize(
+    "method", [dlra.BUG(), AugmentedBUG(), *(dlra.ProjectorSplitting(order=o) for o in (1, 2, 4))]
+)
 def test_low_rank_methods_with_exact_flows_agree_with_fine_explicit_ones(method, dtype):
     """At low rank: the stiff part in the coordinates of each equation, A and V₀ᴴBV₀, Bᴴ and U₀ᴴAᴴU₀, ÛᴴAÛ and V̂ᴴBV̂."""
     rng = np.random.default_rng(7)
@@ -270,7 +298,9 @@ def test_order_in_the_nonlinear_part(substep, order, dtype):
     fine = dlra.step(F, 0.0, 1.0, Y0, Galerkin(substep="adaptive"))
     steps = (20, 40, 80)
     errors = [
-        relative_error(dlra.solve(F, (0, 1), Y0, Galerkin(substep=substep), dt=1 / N, t_eval=[1]).y_final, fine)
+        relative_error(
+            dlra.solve(F, (0, 1), Y0, Galerkin(substep=substep), dt=1 / N, t_eval=[1]).y_final, fine
+        )
         for N in steps
     ]
     assert np.all(slopes(steps, errors) > order - 0.25), errors
@@ -288,7 +318,9 @@ def test_auto_is_exponential_where_a_linear_part_is_declared():
         assert bits(auto) == bits(named)
     other = dlra.step(declared, 0.0, 0.01, Y0, AugmentedBUG(substep="rk4"))
     assert bits(other) != bits(dlra.step(declared, 0.0, 0.01, Y0, AugmentedBUG()))
-    assert relative_error(other, dlra.step(plain, 0.0, 0.01, Y0, AugmentedBUG())) < 1e-13, "explicit: the whole sum"
+    assert relative_error(other, dlra.step(plain, 0.0, 0.01, Y0, AugmentedBUG())) < 1e-13, (
+        "explicit: the whole sum"
+    )
 
 
 def test_f_is_asked_only_for_what_is_not_linear():
@@ -309,7 +341,9 @@ def test_f_is_asked_only_for_what_is_not_linear():
     assert evaluations(G, "exponential-euler") == 1
 
 
-@pytest.mark.parametrize("form", [np.asarray, sparse.csr_array, sparse.csc_matrix], ids=["dense", "csr", "csc"])
+@pytest.mark.parametrize(
+    "form", [np.asarray, sparse.csr_array, sparse.csc_matrix], ids=["dense", "csr", "csc"]
+)
 def test_operators_may_be_sparse_and_have_a_mass_matrix(form):
     rng = np.random.default_rng(11)
     n = 8
@@ -329,7 +363,9 @@ def test_a_linear_operator_serves_explicit_substeps_only():
     F = SemiLinear(aslinearoperator(A), None)
     with pytest.raises(TypeError, match=r'LinearOperator.*substep="rk4"'):
         dlra.step(F, 0.0, 0.1, Y0, AugmentedBUG())
-    explicit, expected = (dlra.step(f, 0.0, 0.1, Y0, AugmentedBUG(substep="rk4")) for f in (F, SemiLinear(A, None)))
+    explicit, expected = (
+        dlra.step(f, 0.0, 0.1, Y0, AugmentedBUG(substep="rk4")) for f in (F, SemiLinear(A, None))
+    )
     assert relative_error(explicit, expected) < 1e-14
 
 
@@ -392,7 +428,10 @@ def test_a_known_first_slope_is_not_asked_for_again(rng):
         for start in (None, field(0.0, (Y0,))):
             asked = []
             equation = s_equation((Y0,), field, start)
-            drive(resolve(substep)(0.0, 0.1, equation), lambda ask: asked.append(ask.t) or field(ask.t, ask.Ys))
+            drive(
+                resolve(substep)(0.0, 0.1, equation),
+                lambda ask, asked=asked: asked.append(ask.t) or field(ask.t, ask.Ys),
+            )
             counts[substep, start is None] = len(asked)
             assert (0.0 in asked) == (start is None)
         assert counts[substep, True] == counts[substep, False] + 1
@@ -419,7 +458,9 @@ def test_a_substep_of_ones_own():
     F, Y0, exact = core_problem()
     steps = (10, 20, 40)
     errors = [
-        relative_error(dlra.solve(F, (0, 1), Y0, Galerkin(substep=Midpoint()), dt=1 / N, t_eval=[1]).y_final, exact)
+        relative_error(
+            dlra.solve(F, (0, 1), Y0, Galerkin(substep=Midpoint()), dt=1 / N, t_eval=[1]).y_final, exact
+        )
         for N in steps
     ]
     assert np.all(abs(slopes(steps, errors) - 2) < 0.2), errors

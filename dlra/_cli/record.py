@@ -57,10 +57,7 @@ class Recorder:
         The last state is in both, even where a run broke off between two records.
         """
         records = list(solution.saved or [])
-        unrecorded = records[-1] is None or "y" not in records[-1]
-        if (
-            unrecorded and solution.t[-1] == solution.t_final
-        ):  # Ctrl-C can come before the last state is stored
+        if records[-1] is None or "y" not in records[-1]:
             records[-1] = {**self._record(solution.t_final, solution.y_final), "y": solution.y_final}
         kept = [i for i, record in enumerate(records) if record is not None]
         series = _part(solution, kept)

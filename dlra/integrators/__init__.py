@@ -7,9 +7,11 @@ integrator" in the documentation.
 
 from __future__ import annotations
 
+import difflib
+import re
 from typing import Any
 
-from dlra.integrators._base import Integrator
+from dlra.integrators._base import Integrator, RankAdaptive, WithSubstep, advanced, augmented, with_cores
 from dlra.integrators._equations import Equation, k_equation, l_equation, s_equation
 from dlra.integrators._protocol import Ask, StepResult, drive, together
 from dlra.integrators.augmented_bug import AugmentedBUG
@@ -25,7 +27,11 @@ __all__ = [
     "Galerkin",
     "Integrator",
     "ProjectorSplitting",
+    "RankAdaptive",
     "StepResult",
+    "WithSubstep",
+    "advanced",
+    "augmented",
     "by_name",
     "drive",
     "k_equation",
@@ -33,6 +39,7 @@ __all__ = [
     "names",
     "s_equation",
     "together",
+    "with_cores",
 ]
 
 _METHODS: dict[str, type[Integrator]] = {
@@ -59,7 +66,9 @@ def by_name(method: Any, **options: Any) -> Integrator:
         return method
     if isinstance(method, str):
         if method not in _METHODS:
-            raise ValueError(f"unknown method {method!r}; known are {', '.join(map(repr, _METHODS))}")
+            close = difflib.get_close_matches(_hyphenated(method), _METHODS, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"unknown method {method!r}; known are {', '.join(map(repr, _METHODS))}{hint}")
         return _METHODS[method](**options)
     if isinstance(method, type) and issubclass(method, Integrator):
         raise TypeError(
@@ -68,3 +77,8 @@ def by_name(method: Any, **options: Any) -> Integrator:
     raise TypeError(
         f"method must be a name ({', '.join(map(repr, _METHODS))}) or an integrator object, got {method!r}"
     )
+
+
+def _hyphenated(name: str) -> str:
+    """AugmentedBUG, augmented_bug -> augmented-bug."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name).replace("_", "-").lower()

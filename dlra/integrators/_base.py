@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -10,6 +11,7 @@ from typing import Any, ClassVar
 
 from dlra import linalg, substeps
 from dlra.backend import Array, norm
+from dlra.errors import DlraWarning
 from dlra.integrators._equations import Equation
 from dlra.integrators._protocol import StepResult, Steps
 from dlra.lowrank import BOTH, LowRank
@@ -69,7 +71,7 @@ class WithSubstep(Integrator):
         substeps.resolve(self.substep)
 
     def _substep(self, t: float, h: float, equation: Equation) -> Steps[list[Array]]:
-        """Increments of the unknowns; an equation without any (K and L where all members are dense) asks for nothing."""
+        """Increments of the unknowns; an equation without any (K and L of dense members) asks for nothing."""
         if not equation.X:
             return []
         return (yield from substeps.resolve(self.substep)(t, h, equation))
@@ -93,7 +95,13 @@ class RankAdaptive(Integrator):
         count = _count(self._given())
         if count not in (None, len(Ys)):
             raise ValueError(f"rank options are given for {count} members, but the state has {len(Ys)}")
-        for Y, (_, _, min_rank, _) in zip(Ys, self._options(len(Ys)), strict=True):
+        for Y, (rtol, atol, min_rank, max_rank) in zip(Ys, self._options(len(Ys)), strict=True):
+            if min_rank > 1 and rtol == atol == 0 and max_rank is None:
+                warnings.warn(
+                    f"min_rank={min_rank} has no effect: without rtol, atol or max_rank the rank stays that of Y0",
+                    DlraWarning,
+                    stacklevel=4,
+                )
             if isinstance(Y, LowRank) and min_rank > min(Y.shape):
                 raise ValueError(f"min_rank must not exceed min(m, n) = {min(Y.shape)} of Y0, got {min_rank}")
         super().check(Ys, field)

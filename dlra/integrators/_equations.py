@@ -95,7 +95,7 @@ def k_equation(Ys: Members, field: Any, start: Members | None = None) -> Equatio
     linear = None
     if field.linear:
         linear = [_k_linear(field.linear[i], Ys[i]) for i in low]
-    return Equation("K", [Ys[i]._U @ Ys[i].S for i in low], lift, project, linear, field.constant_rest, start)
+    return Equation("K", [Ys[i]._U @ Ys[i].S for i in low], lift, project, linear, _constant(field), start)
 
 
 def l_equation(Ys: Members, field: Any, start: Members | None = None) -> Equation:
@@ -113,9 +113,7 @@ def l_equation(Ys: Members, field: Any, start: Members | None = None) -> Equatio
     linear = None
     if field.linear:
         linear = [_l_linear(field.linear[i], Ys[i]) for i in low]
-    return Equation(
-        "L", [Ys[i]._V @ H(Ys[i].S) for i in low], lift, project, linear, field.constant_rest, start
-    )
+    return Equation("L", [Ys[i]._V @ H(Ys[i].S) for i in low], lift, project, linear, _constant(field), start)
 
 
 def s_equation(Ys: Members, field: Any, start: Members | None = None, backward: bool = False) -> Equation:
@@ -152,9 +150,13 @@ def s_equation(Ys: Members, field: Any, start: Members | None = None, backward: 
         lift,
         project,
         linear,
-        field.constant_rest,
+        _constant(field),
         start,
     )
+
+
+def _constant(field: Any) -> bool:
+    return bool(field.linear) and field.constant_rest
 
 
 def _low(Ys: Members) -> list[int]:

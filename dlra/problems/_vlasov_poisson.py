@@ -270,7 +270,11 @@ def _vlasov_poisson(
         t_span=(0.0, t_end),
         shape=(nx, nv),
         observables=_observables(where, integral, x, v, k, dx, dv),
-        defaults={"rank": min(rank, nx, nv), "dt": 0.02, "method": "augmented-bug"},
+        defaults={
+            "rank": min(rank, nx, nv),
+            "dt": _stable_step(k * ((nx - 1) // 2) * v_max),
+            "method": "augmented-bug",
+        },
         x=x,
         y=v,
         labels=("x", "v"),
@@ -324,6 +328,13 @@ def _observables(
         "total_energy": lambda t, f: kinetic_energy(t, f) + electric_energy(t, f),
         "l2_norm": lambda t, f: math.sqrt(dx * dv) * norm(t, f),
     }
+
+
+def _stable_step(frequency: float) -> float:
+    """0.02, or where rk4 needs a shorter step for this frequency, that, rounded down to two digits."""
+    limit = 2.5 / frequency
+    unit = 10.0 ** (math.floor(math.log10(limit)) - 1)
+    return min(0.02, math.floor(limit / unit) * unit)
 
 
 def _normalised(a: np.ndarray) -> np.ndarray:
