@@ -116,6 +116,12 @@ def check_dt(dt: Any, rtol: Any, atol: Any) -> float:
     return value
 
 
+def check_resolution(dt: float, t0: float, t1: float) -> None:
+    """Raise a ValueError where steps of length dt would not move t."""
+    if dt <= 4 * math.ulp(max(abs(t0), abs(t1))):
+        raise ValueError(f"dt = {dt} is below the resolution of t in t_span = {(t0, t1)}; take a larger dt")
+
+
 def check_t_eval(t_eval: Any, t0: float, t1: float) -> list[float] | None:
     """Return t_eval as a list of floats, in the order of the run."""
     if t_eval is None:
@@ -187,14 +193,16 @@ def check_state(Y0: Any) -> tuple[tuple[Any, ...], bool]:
             )
         else:
             check_dtype(Y, name)
+            if Y.ndim == 0:
+                raise ValueError(f"{name} is an array of no dimension; give it shape (1,)")
         for label, a in zip("USV", Y.factors, strict=True) if isinstance(Y, LowRank) else [("", Y)]:
             if not all_finite(a):
                 raise ValueError(f"{name}{'.' + label if label else ''} contains NaN or infinite values")
     namespace(*(Y._U if isinstance(Y, LowRank) else Y for Y in given))
-    return tuple(_orthonormal(Y) if isinstance(Y, LowRank) else Y for Y in given), system
+    return tuple(orthonormal(Y) if isinstance(Y, LowRank) else Y for Y in given), system
 
 
-def _orthonormal(Y: LowRank) -> LowRank:
+def orthonormal(Y: LowRank) -> LowRank:
     """Y with orthonormal factors and a square core, of the same rank; its own factors where they already are so."""
     if Y._U.shape[1] != Y._V.shape[1]:
         return linalg.truncate(Y, min_rank=Y.rank, max_rank=Y.rank)[0]

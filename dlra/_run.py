@@ -24,10 +24,8 @@ from dlra.solution import (
     Record,
     Solution,
     State,
-    pack_state,
     portable,
     revived,
-    unpack_state,
 )
 
 _GRID = (
@@ -44,6 +42,7 @@ class Run:
     ):  # fmt: skip
         self.t0, self.t1 = checks.check_t_span(t_span)
         self.dt = checks.check_dt(dt, rtol, atol)
+        checks.check_resolution(self.dt, self.t0, self.t1)
         self.t_eval = checks.check_t_eval(t_eval, self.t0, self.t1)
         self.events = checks.check_events(events)
         self.max_steps = checks.check_step_limit(max_steps)
@@ -103,7 +102,7 @@ class Run:
                 state = self._accept(result, t_new, h, landed, norms, happened)
                 if stopped_by is not None:
                     self.status, self.message = 1, f"Event {stopped_by} stopped the run at t = {self.t:.10g}."
-                elif self.callback is not None and self._call(self.callback, "callback", state):
+                elif self.callback is not None and _is_true(self._call(self.callback, "callback", state)):
                     self.status, self.message = 1, f"The callback stopped the run at t = {self.t:.10g}."
                 if self._clock is not None and self._clock.due(self.nsteps):
                     self._write_checkpoint()
@@ -128,7 +127,8 @@ class Run:
         targets = [t for t in [*(self.t_eval or []), self.t1] if direction * (t - self.t) > 0]
         for target in dict.fromkeys(targets):
             anchor = self._anchor
-            count = max(self._since + 1, math.ceil(abs(target - anchor) / self.dt * (1 - _GRID)))
+            steps = abs(target - anchor) / self.dt
+            count = max(self._since + 1, math.ceil(steps - max(_GRID, 4 * math.ulp(steps))))
             for k in range(self._since + 1, count + 1):
                 t_new = target if k == count else anchor + direction * k * self.dt
                 yield t_new - self.t, t_new, k == count
@@ -146,11 +146,12 @@ class Run:
             raise solve_error(error, where) from error.__cause__
 
     def _check_growth(self, h: float, Ys: tuple[Any, ...]) -> list[float]:
-        """Notice an unstable run long before it overflows: three steps in a row, each with a hundredfold norm."""
+        """Notice an unstable explicit run long before it overflows: three steps, each with a hundredfold norm."""
         norms = [*self._norms[-3:], _state_norm(Ys)]
         if not math.isfinite(norms[-1]):
             raise StageError(self.t + h, "end of step", "the solution blows up: its norm overflows")
-        if len(norms) == 4 and all(0 < 100 * a < b for a, b in itertools.pairwise(norms)):
+        suspect = len(norms) == 4 and all(0 < 100 * a < b for a, b in itertools.pairwise(norms))
+        if suspect and self.integrator.is_explicit(self.field):
             raise StageError(
                 self.t + h, "end of step", f"the solution blows up: its norm grew from {norms[0]:.2g} to "
                 f"{norms[-1]:.2g} within three steps"
@@ -244,7 +245,8 @@ class Run:
         return t_high, result
 
     def _trial_state(self, t: float, result: StepResult) -> State:
-        return self._state(t, result.Ys, self.nsteps + 1, self.budget)
+        budget = self.budget.after(t - self.t, result.discarded, result.normal)
+        return self._state(t, result.Ys, self.nsteps + 1, budget)
 
     # ---- what the user gets
 
@@ -303,7 +305,7 @@ class Run:
         like = [Y._U if isinstance(Y, LowRank) else Y for Y in self.Ys]
         return {
             "system": self.system,
-            "method": repr(self.integrator),
+            "method": self.integrator.identity(),
             "t0": self.t0,
             "direction": math.copysign(1.0, self.t1 - self.t0),
             "dt": self.dt,
@@ -323,7 +325,7 @@ class Run:
         record = (self.record or Record()).first(self._stored)
         tree = {
             "identity": self._identity(),
-            "Ys": [pack_state(Y) for Y in self.Ys],
+            "Ys": [portable(Y) for Y in self.Ys],
             "t": self.t,
             "nsteps": self.nsteps,
             "anchor": self._anchor,
@@ -334,10 +336,10 @@ class Run:
             "local": None if self.budget.local is None else [*_parts(self.budget.local)],
             "rng": self._rng_state,
             "t_events": self.t_events,
-            "y_events": [[pack_state(y) for y in states] for states in self.y_events],
+            "y_events": [[portable(y) for y in states] for states in self.y_events],
             "record": {
                 "t": record.t,
-                "y": [pack_state(y) for y in record.y],
+                "y": [portable(y) for y in record.y],
                 "rank": record.rank,
                 "errors": np.asarray(record.errors, dtype=np.float64).reshape(-1, 6),
                 "saved": [portable(value) for value in record.saved],
@@ -372,7 +374,7 @@ class Run:
                 f"resume: the checkpoint is at t = {tree['t']}, beyond t1 = {self.t1}; give a later t1"
             )
         like = [Y._U if isinstance(Y, LowRank) else Y for Y in self.Ys]
-        self.Ys = tuple(unpack_state(Y, a) for Y, a in zip(tree["Ys"], like, strict=True))
+        self.Ys = tuple(revived(Y, a) for Y, a in zip(tree["Ys"], like, strict=True))
         self.t, self.nsteps = tree["t"], tree["nsteps"]
         self._anchor, self._since, self._norms = tree["anchor"], tree["since"], list(tree["norms"])
         self.field.nfev = self._nfev = tree["nfev"]
@@ -380,12 +382,12 @@ class Run:
         self.budget = dataclasses.replace(ErrorBudget(*tree["budget"]), local=local)
         self.rng.bit_generator.state = self._rng_state = tree["rng"]
         self.t_events = [list(times) for times in tree["t_events"]]
-        self.y_events = [[unpack_state(y, like[0]) for y in states] for states in tree["y_events"]]
+        self.y_events = [[revived(y, like[0]) for y in states] for states in tree["y_events"]]
         if self.record is not None:
             stored = tree["record"]
             self._stored = len(stored["t"])
             self.record.t = list(stored["t"])
-            self.record.y = [unpack_state(y, like[0]) for y in stored["y"]]
+            self.record.y = [revived(y, like[0]) for y in stored["y"]]
             self.record.rank = list(stored["rank"])
             self.record.errors = [tuple(row) for row in stored["errors"].tolist()]
             self.record.saved = [revived(value, like[0]) for value in stored["saved"]]
@@ -397,3 +399,7 @@ def _state_norm(Ys: tuple[Any, ...]) -> float:
 
 def _parts(budget: ErrorBudget) -> tuple[float, float, float]:
     return budget.time, budget.truncation, budget.normal
+
+
+def _is_true(value: Any) -> bool:
+    return isinstance(value, (bool, np.bool_)) and bool(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlra._checks import rank_of
+from dlra._checks import orthonormal, rank_of
 from dlra.backend import all_finite
 from dlra.errors import SolveError, StageError
 from dlra.field import CallError, Field, operands_hint
@@ -22,10 +22,10 @@ def advance(
     integrator: Integrator, field: Field, t: float, h: float, Ys: tuple[Any, ...], *, first: bool
 ) -> StepResult:
     """Do one step; whatever goes wrong becomes a StageError, except complaints about F's first return value."""
-    stage = "start"
+    stage, complaint = "start", None
 
     def evaluate(ask: Ask) -> Any:
-        nonlocal stage
+        nonlocal stage, complaint
         stage = ask.stage
         try:
             return field(ask.t, ask.Ys)
@@ -36,21 +36,22 @@ def advance(
             raise StageError(ask.t, ask.stage, reason) from cause
         except (TypeError, ValueError) as error:
             if first and field.nfev == 1:
+                complaint = error
                 raise
             raise StageError(ask.t, ask.stage, str(error)) from error
 
-    calls = field.nfev
     try:
         result = drive(integrator.step(t, h, Ys, field), evaluate)
     except StageError:
         raise
     except Exception as error:
-        if first and field.nfev - calls <= 1 and isinstance(error, (TypeError, ValueError)):
+        if error is complaint:
             raise
-        raise StageError(t, stage, f"the linear algebra failed ({type(error).__name__}: {error})") from error
+        raise StageError(t, stage, f"{type(error).__name__}: {error}") from error
     if not all(all_finite(Y.S if isinstance(Y, LowRank) else Y) for Y in result.Ys):
         raise StageError(t + h, "end of step", "the result is not finite")
-    return StepResult(tuple(compact(Y) for Y in result.Ys), result.discarded, result.normal)
+    Ys = tuple(compact(orthonormal(Y) if isinstance(Y, LowRank) else Y) for Y in result.Ys)
+    return StepResult(Ys, result.discarded, result.normal)
 
 
 def solve_error(error: StageError, where: str) -> SolveError:

@@ -26,6 +26,7 @@ from dlra.backend import (
     is_sparse,
     kind,
     library,
+    namespace,
     same_dtype,
 )
 from dlra.errors import DlraWarning
@@ -200,9 +201,10 @@ class Field:
         else:
             source = F
         self._factored = isinstance(source, Factored)
-        self._constant = None
-        self.constant_rest = isinstance(F, SemiLinear) and (source is None or not callable(source))
+        self.constant_rest = isinstance(F, SemiLinear) and F.is_constant
         if self.constant_rest:
+            if args:
+                raise TypeError("args are given, but G of SemiLinear is constant and takes none")
             self._constant = None if source is None else self._admit(source, Ys[0], "G of SemiLinear")
             self._call = None
         else:
@@ -238,7 +240,9 @@ class Field:
 
     def _shown(self, Y: Member) -> Any:
         """Y as F wants to see it."""
-        return Y if self._factored or not isinstance(Y, LowRank) else Y.to_dense()
+        if not isinstance(Y, LowRank):
+            return namespace(Y).asarray(Y, copy=True)  # F may work in place
+        return Y if self._factored else Y.to_dense()
 
     def _admit(self, G: Any, Y: Member, name: str = "F's return value") -> Any:
         """Check what F returned for the member Y, and wrap it."""
@@ -252,8 +256,12 @@ class Field:
             and G.shape == Y.shape
         ):
             self._check(G, Y, like, name)
-            if is_array(G) and dtype_name(G.dtype) not in DTYPES:
-                G = astype(G, like.dtype)  # integers
+            if is_array(G):  # a copy: F may reuse its buffer, and integers are cast
+                G = (
+                    astype(G, like.dtype)
+                    if dtype_name(G.dtype) not in DTYPES
+                    else namespace(G).asarray(G, copy=True)
+                )
         if isinstance(Y, LowRank):
             return Value(G, like.dtype)
         G = lazy.dense(G)
@@ -331,7 +339,7 @@ def operands_hint(error: BaseException) -> str:
     """Return a remedy for an operator that did not recognise a LowRank, or an empty string."""
     text = str(error)
     met = isinstance(error, (TypeError, ValueError)) and ("LowRank" in text or "LazySum" in text)
-    if not met or "dlra.matmul" in text or "to_dense" in text:
+    if not met or "dlra.matmul" in text or "does not support" in text:
         return ""
     return (
         "; an operator that does not know LowRank (SciPy's LinearOperator, array-api-strict) is applied with "

@@ -302,6 +302,8 @@ class LowRank(Operand):
         return (-self).__radd__(other)
 
     def _lazy_sum(self, other: Any, sign: str) -> Any:
+        if is_scalar(other) and other == 0:
+            return self
         terms = terms_of(other)
         if terms is None:
             if is_scalar(other):

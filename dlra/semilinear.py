@@ -54,7 +54,7 @@ class SemiLinear:
     G : callable, factored, matrix or None
         The rest: any field (a plain callable gets the dense array), a constant matrix (LowRank, array,
         sparse), or None. It is **not** multiplied by E⁻¹.
-    E : array or sparse matrix, shape (m, m), optional
+    E : array or sparse matrix, of the shape of A and B, optional
         Mass matrix; factorised once, never inverted. Where B is given too, m = n.
 
     Notes
@@ -101,6 +101,11 @@ class SemiLinear:
         self.operators: tuple[StiffOperator | None, StiffOperator | None] = (left, right)
         """E⁻¹A and the adjoint E⁻¹Bᴴ of B E⁻ᴴ."""
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether G is a matrix or None rather than a field (a SciPy LinearOperator is callable, but a matrix)."""
+        return self.G is None or lazy.terms_of(self.G) is not None
+
     def linear_part(self, Y: Any) -> Any:
         """E⁻¹A Y + Y B E⁻ᴴ as a LowRank (for a LowRank Y) or a dense array."""
         left, right = self.operators
@@ -124,7 +129,7 @@ class SemiLinear:
         linear = self.linear_part(Y)
         if self.G is None:
             return linear
-        if not callable(self.G):
+        if self.is_constant:
             return linear + (self.G if isinstance(Y, LowRank) else lazy.dense(self.G))
         if isinstance(Y, LowRank) and not isinstance(self.G, Factored):
             return linear + bind(self.G, args)(t, Y.to_dense())
@@ -133,7 +138,7 @@ class SemiLinear:
     def check_state(self, Y: LowRank) -> None:
         """Raise an error, or warn, where the operators do not fit the state."""
         m, n = Y.shape
-        for name, M, size in (("A", self.A, m), ("B", self.B, n), ("E", self.E, m)):
+        for name, M, size in (("A", self.A, m), ("B", self.B, n), ("E", self.E, n if self.A is None else m)):
             if M is None:
                 continue
             if M.shape[0] != size:
@@ -163,7 +168,7 @@ class SemiLinear:
         given = [
             f"{name}={kind(M)}" for name, M in (("A", self.A), ("B", self.B), ("E", self.E)) if M is not None
         ]
-        return f"SemiLinear({', '.join(given)}, G={self.G if callable(self.G) else kind(self.G)})"
+        return f"SemiLinear({', '.join(given)}, G={self.G if not self.is_constant else kind(self.G)})"
 
 
 class StiffOperator:

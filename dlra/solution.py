@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dlra.backend import Array, from_host, is_array, memory_order, namespace, to_host
-from dlra.lowrank import BOTH, LowRank
+from dlra.lowrank import LowRank
 
 __all__ = ["ErrorBudget", "Solution", "State"]
 
@@ -211,24 +211,6 @@ def _budget(columns: Any) -> ErrorBudget:
 # ---- states and solutions as trees of host arrays, for files
 
 
-def pack_state(y: Any) -> Any:
-    """A LowRank, an array, or a list of them, as a tree of host arrays."""
-    if isinstance(y, LowRank):
-        return {"U": _pack(y._U), "S": _pack(y.S), "V": _pack(y._V)}
-    if isinstance(y, list):
-        return [pack_state(member) for member in y]
-    return {"A": _pack(y)}
-
-
-def unpack_state(tree: Any, like: Array | None = None) -> Any:
-    """The inverse of :func:`pack_state`, in the library and device of ``like`` (None: NumPy)."""
-    if isinstance(tree, list):
-        return [unpack_state(member, like) for member in tree]
-    if "A" in tree:
-        return _unpack(tree["A"], like)
-    return LowRank._make(_unpack(tree["U"], like), _unpack(tree["S"], like), _unpack(tree["V"], like), BOTH)
-
-
 def _pack(a: Array) -> np.ndarray:
     host = to_host(a)
     if a.ndim == 2 and memory_order(a) == "F" and not host.flags.f_contiguous:
@@ -260,10 +242,10 @@ def pack_solution(solution: Solution) -> dict[str, Any]:
     """A Solution as a tree."""
     return {
         "t": solution.t,
-        "y": [pack_state(y) for y in solution.y],
+        "y": [portable(y) for y in solution.y],
         "rank": solution.rank,
         "errors": np.asarray(_budget_row(solution.errors)),
-        "y_final": pack_state(solution.y_final),
+        "y_final": portable(solution.y_final),
         "t_final": solution.t_final,
         "nfev": solution.nfev,
         "nsteps": solution.nsteps,
@@ -272,7 +254,7 @@ def pack_solution(solution: Solution) -> dict[str, Any]:
         "method": solution.method,
         "saved": None if solution.saved is None else [portable(value) for value in solution.saved],
         "t_events": solution.t_events,
-        "y_events": [[pack_state(y) for y in states] for states in solution.y_events],
+        "y_events": [[portable(y) for y in states] for states in solution.y_events],
     }
 
 
@@ -281,11 +263,11 @@ def unpack_solution(tree: dict[str, Any]) -> Solution:
     return Solution(
         **{
             **tree,
-            "y": [unpack_state(y) for y in tree["y"]],
+            "y": [revived(y) for y in tree["y"]],
             "saved": None if tree["saved"] is None else [revived(value) for value in tree["saved"]],
             "errors": _budget(tree["errors"]),
-            "y_final": unpack_state(tree["y_final"]),
-            "y_events": [[unpack_state(y) for y in states] for states in tree["y_events"]],
+            "y_final": revived(tree["y_final"]),
+            "y_events": [[revived(y) for y in states] for states in tree["y_events"]],
         }
     )
 

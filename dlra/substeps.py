@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from dlra.backend import Array, astype, dtype_name, eps, is_array, is_complex, namespace, norm
+from dlra.backend import Array, all_finite, astype, dtype_name, eps, is_array, is_complex, namespace, norm
 from dlra.errors import StageError
 from dlra.integrators._equations import Equation
 from dlra.integrators._protocol import Steps
@@ -170,6 +170,10 @@ class Exponential:
         flows = [_flow(pair, X) for pair, X in zip(equation.linear or [None] * len(X0), X0, strict=True)]
         F0 = [flow.apply(flow.enter(X)) + flow.enter(N) for flow, X, N in zip(flows, X0, N0, strict=True)]
         increments = [_leave(flow, h * flow.phi(h, F), X) for flow, F, X in zip(flows, F0, X0, strict=True)]
+        if not all(all_finite(dX) for dX in increments):
+            raise StageError(
+                t, equation.stage, "the exponential of the stiff linear part overflows; reduce dt"
+            )
         if self.order == 1 or equation.constant:  # with a constant N both orders are exact
             return increments
         (values,) = yield [equation.ask(t + h, [X + dX for X, dX in zip(X0, increments, strict=True)])]
@@ -221,6 +225,11 @@ def resolve(substep: Any) -> Any:
     return substep
 
 
+def is_explicit(substep: Any, linear: bool) -> bool:
+    """Whether a substep is one step of an explicit scheme, for a field with or without a stiff linear part."""
+    return isinstance(substep, RungeKutta) or (isinstance(substep, Auto) and not linear)
+
+
 def _stages(
     tableau: Tableau, t: float, h: float, equation: Equation, X: list[Array], first: Slopes | None
 ) -> Steps[list[Slopes]]:
@@ -238,7 +247,7 @@ def _stages(
 
 def _combine(h: float, weights: tuple[float, ...], slopes: list[Slopes]) -> Slopes:
     """H times the weighted sum of slopes, per unknown; zero weights cost nothing."""
-    used = [(h * w, k) for w, k in zip(weights, slopes, strict=True) if w != 0.0]
+    used = [(h * w, k) for w, k in zip(weights, slopes, strict=True) if w != 0.0] or [(0.0, slopes[0])]
     out = []
     for i in range(len(slopes[0])):
         total = used[0][0] * used[0][1][i]

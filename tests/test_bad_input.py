@@ -282,7 +282,12 @@ def test_a_step(changes, error, text):
 # ---- options of methods, events, checkpoints ---------------------------------------------------------------------
 
 OPTIONS = [
-    (AugmentedBUG, {"rtol": -1e-3}, ValueError, r"rtol must be finite and >= 0 \(a truncation tolerance\), got -0\.001"),
+    (
+        AugmentedBUG,
+        {"rtol": -1e-3},
+        ValueError,
+        r"rtol must be finite and >= 0 \(a truncation tolerance\), got -0\.001",
+    ),
     (AugmentedBUG, {"rtol": np.nan}, ValueError, "rtol must be finite and >= 0 .*got nan"),
     (AugmentedBUG, {"atol": np.inf}, ValueError, "atol must be finite and >= 0 .*got inf"),
     (AugmentedBUG, {"rtol": "small"}, TypeError, "rtol must be a number, got str"),
@@ -296,11 +301,26 @@ OPTIONS = [
     (AugmentedBUG, {"max_rank": -3}, ValueError, "max_rank must be at least 1, got -3"),
     (AugmentedBUG, {"max_rank": True}, TypeError, "max_rank must be an int, got True"),
     (AugmentedBUG, {"max_rank": "8"}, TypeError, r"max_rank must be an int, got '8' \(str\)"),
-    (AugmentedBUG, {"min_rank": 5, "max_rank": 3}, ValueError, "min_rank must not exceed max_rank, got min_rank=5 and max_rank=3"),
-    (AugmentedBUG, {"rtol": (0.1, 0.2), "max_rank": (3, 4, 5)}, ValueError, r"need one length, got lengths \[2, 3\]"),
+    (
+        AugmentedBUG,
+        {"min_rank": 5, "max_rank": 3},
+        ValueError,
+        "min_rank must not exceed max_rank, got min_rank=5 and max_rank=3",
+    ),
+    (
+        AugmentedBUG,
+        {"rtol": (0.1, 0.2), "max_rank": (3, 4, 5)},
+        ValueError,
+        r"need one length, got lengths \[2, 3\]",
+    ),
     (AugmentedBUG, {"tolerance": 0.1}, TypeError, "tolerance"),
     (ProjectorSplitting, {"order": 3}, ValueError, "order of ProjectorSplitting must be 1, 2 or 4, got 3"),
-    (ProjectorSplitting, {"order": "2"}, ValueError, "order of ProjectorSplitting must be 1, 2 or 4, got '2'"),
+    (
+        ProjectorSplitting,
+        {"order": "2"},
+        ValueError,
+        "order of ProjectorSplitting must be 1, 2 or 4, got '2'",
+    ),
     (ProjectorSplitting, {"order": True}, ValueError, "order of ProjectorSplitting must be .*got True"),
     (ProjectorSplitting, {"rtol": 0.1}, TypeError, "rtol"),
     (BUG, {"rtol": 0.1}, TypeError, "rtol"),
@@ -310,10 +330,20 @@ OPTIONS = [
     (Event, {"function": F, "direction": "up"}, ValueError, "direction of an Event must be .*got 'up'"),
     (Checkpoint, {"path": 3}, TypeError, "path of a Checkpoint must be a path, got int"),
     (Checkpoint, {"path": "a.h5", "every": 0}, ValueError, "every must be positive and finite, got 0"),
-    (Checkpoint, {"path": "a.h5", "every": -1.0}, ValueError, r"every must be positive and finite, got -1\.0"),
+    (
+        Checkpoint,
+        {"path": "a.h5", "every": -1.0},
+        ValueError,
+        r"every must be positive and finite, got -1\.0",
+    ),
     (Checkpoint, {"path": "a.h5", "every": np.nan}, ValueError, "every must be positive and finite, got nan"),
     (Checkpoint, {"path": "a.h5", "every": np.inf}, ValueError, "every must be positive and finite, got inf"),
-    (Checkpoint, {"path": "a.h5", "every": "10s"}, TypeError, r"every must be seconds \(a float\) or steps \(an int\), got '10s'"),
+    (
+        Checkpoint,
+        {"path": "a.h5", "every": "10s"},
+        TypeError,
+        r"every must be seconds \(a float\) or steps \(an int\), got '10s'",
+    ),
     (Checkpoint, {"path": "a.h5", "every": True}, TypeError, "every must be seconds .*got True"),
     (factored, {"F": 3.0}, TypeError, r"factored takes a callable F\(t, Y\) or F\(Y\), got float"),
     (factored, {"F": np.eye(2)}, TypeError, r"factored takes a callable .*got ndarray of shape \(2, 2\)"),
@@ -321,11 +351,21 @@ OPTIONS = [
     (SemiLinear, {"A": "laplace"}, TypeError, "A must be a dense or sparse square matrix, got str"),
     (SemiLinear, {"A": np.ones((2, 3))}, ValueError, r"A must be a square matrix, got shape \(2, 3\)"),
     (SemiLinear, {"A": np.eye(2), "B": np.ones((2, 3))}, ValueError, "B must be a square matrix"),
-    (SemiLinear, {"A": np.eye(2), "E": np.eye(3)}, ValueError, r"E must be .*shape of A and B, got .*\(3, 3\)"),
+    (
+        SemiLinear,
+        {"A": np.eye(2), "E": np.eye(3)},
+        ValueError,
+        r"E must be .*shape of A and B, got .*\(3, 3\)",
+    ),
     (SemiLinear, {"A": np.eye(2), "G": 3.0}, TypeError, "G must be a callable .*got float"),
-    (integrators.by_name, {"method": "bug", "substep": "rk5"}, ValueError, "unknown substep 'rk5'; known are auto, euler"),
+    (
+        integrators.by_name,
+        {"method": "bug", "substep": "rk5"},
+        ValueError,
+        "unknown substep 'rk5'; known are auto, euler",
+    ),
     (integrators.by_name, {"method": "bug", "rank": 3}, TypeError, "rank"),
-]  # fmt: skip
+]
 OPTIONS += [
     (method, {"substep": substep}, error, text)
     for method in (BUG, AugmentedBUG, ProjectorSplitting, Galerkin)
@@ -359,43 +399,107 @@ LOW_RANK = [
     (lambda: LowRank(U, 3.0, V), TypeError, "S must be an array, got float"),
     (lambda: LowRank(U, S, sp.csr_array(V)), TypeError, "V must be an array, got csr_array"),
     (lambda: LowRank(state(), S, V), TypeError, "U must be an array, got LowRank"),
-    (lambda: LowRank(U, ONES(R), V), ValueError, r"S must be a matrix, got .*\(3,\); .*use LowRank\.from_svd\(U, s, Vh\)"),
+    (
+        lambda: LowRank(U, ONES(R), V),
+        ValueError,
+        r"S must be a matrix, got .*\(3,\); .*use LowRank\.from_svd\(U, s, Vh\)",
+    ),
     (lambda: LowRank(U[:, 0], S, V), ValueError, rf"U must be a matrix, got an array of shape \({M},\)"),
-    (lambda: LowRank(U, S, V.T), ValueError, r"V has shape \(n, r\), not \(r, n\): for Vh .*use LowRank\.from_svd"),
+    (
+        lambda: LowRank(U, S, V.T),
+        ValueError,
+        r"V has shape \(n, r\), not \(r, n\): for Vh .*use LowRank\.from_svd",
+    ),
     (lambda: LowRank(U, None, V.T), ValueError, r"for Vh as svd returns it use LowRank\.from_svd"),
-    (lambda: LowRank(U, None, V[:, :2]), ValueError, rf"factors do not fit: U \({M}, 3\), S None .*V \({N}, 2\); expected"),
-    (lambda: LowRank(U, S[:2], V), ValueError, rf"factors do not fit: U \({M}, 3\), S \(2, 3\), V \({N}, 3\); expected U \(m, r\)"),
+    (
+        lambda: LowRank(U, None, V[:, :2]),
+        ValueError,
+        rf"factors do not fit: U \({M}, 3\), S None .*V \({N}, 2\); expected",
+    ),
+    (
+        lambda: LowRank(U, S[:2], V),
+        ValueError,
+        rf"factors do not fit: U \({M}, 3\), S \(2, 3\), V \({N}, 3\); expected U \(m, r\)",
+    ),
     (lambda: LowRank(U[:, :0], None, V[:, :0]), ValueError, rf"factors must not be empty, got U \({M}, 0\)"),
     (lambda: LowRank(U[:0], S, V), ValueError, "factors must not be empty"),
-    (lambda: LowRank(U.astype("float32"), S, V), TypeError, "factors need one dtype, got U float32 and S float64; cast with astype"),
+    (
+        lambda: LowRank(U.astype("float32"), S, V),
+        TypeError,
+        "factors need one dtype, got U float32 and S float64; cast with astype",
+    ),
     (lambda: LowRank(U, S, V + 0j), TypeError, "factors need one dtype, got U float64 and V complex128"),
-    (lambda: LowRank(U.astype(int), None, V.astype(int)), TypeError, "U must have dtype float32, .*got int64; cast it with astype"),
+    (
+        lambda: LowRank(U.astype(int), None, V.astype(int)),
+        TypeError,
+        "U must have dtype float32, .*got int64; cast it with astype",
+    ),
     (lambda: LowRank(U.astype("float16"), S, V), TypeError, "U must have dtype .*got float16"),
     (lambda: LowRank(U.astype(object), S, V), TypeError, "U must have dtype .*got object"),
-    (lambda: LowRank.from_svd(U, S, V.T), ValueError, r"s must be the vector of singular values, shape \(r,\), got ndarray of shape \(3, 3\)"),
-    (lambda: LowRank.from_svd(U, [1.0, 2.0, 3.0], V.T), ValueError, "s must be the vector of singular values, .*got list"),
-    (lambda: LowRank.from_svd(U, ONES(R), V), ValueError, r"Vh must have shape \(r, n\) with r = 3 .*full_matrices=False"),
+    (
+        lambda: LowRank.from_svd(U, S, V.T),
+        ValueError,
+        r"s must be the vector of singular values, shape \(r,\), got ndarray of shape \(3, 3\)",
+    ),
+    (
+        lambda: LowRank.from_svd(U, [1.0, 2.0, 3.0], V.T),
+        ValueError,
+        "s must be the vector of singular values, .*got list",
+    ),
+    (
+        lambda: LowRank.from_svd(U, ONES(R), V),
+        ValueError,
+        r"Vh must have shape \(r, n\) with r = 3 .*full_matrices=False",
+    ),
     (lambda: LowRank.from_svd(U[:, :2], ONES(R), V.T), ValueError, r"U must have shape \(m, r\) with r = 3"),
     (lambda: LowRank.from_dense([[1.0]]), TypeError, "A must be a dense array, got list"),
     (lambda: LowRank.from_dense(state()), TypeError, "A must be a dense array, got LowRank"),
-    (lambda: LowRank.from_dense(sp.csr_array(ONES((3, 2)))), TypeError, "A must be a dense array, got csr_array"),
+    (
+        lambda: LowRank.from_dense(sp.csr_array(ONES((3, 2)))),
+        TypeError,
+        "A must be a dense array, got csr_array",
+    ),
     (lambda: LowRank.from_dense(ONES(3)), ValueError, r"A must be a matrix, got an array of shape \(3,\)"),
-    (lambda: LowRank.from_dense(ONES((3, 2), dtype=int)), TypeError, "A must have dtype .*got int64; cast it with astype"),
+    (
+        lambda: LowRank.from_dense(ONES((3, 2), dtype=int)),
+        TypeError,
+        "A must have dtype .*got int64; cast it with astype",
+    ),
     (lambda: LowRank.from_dense(np.full((3, 2), np.nan)), ValueError, "A contains NaN or infinite values"),
     (lambda: LowRank.from_dense(np.full((3, 2), np.inf)), ValueError, "A contains NaN or infinite values"),
-    (lambda: LowRank.from_dense(ONES((3, 2)), rank=0), ValueError, r"rank must lie between 1 and min\(m, n\) = 2, got 0"),
-    (lambda: LowRank.from_dense(ONES((3, 2)), rank=3), ValueError, r"rank must lie between 1 and min\(m, n\) = 2, got 3"),
-    (lambda: LowRank.from_dense(ONES((3, 2)), rank=1.0), TypeError, r"rank must be an int, got 1\.0 \(float\)"),
+    (
+        lambda: LowRank.from_dense(ONES((3, 2)), rank=0),
+        ValueError,
+        r"rank must lie between 1 and min\(m, n\) = 2, got 0",
+    ),
+    (
+        lambda: LowRank.from_dense(ONES((3, 2)), rank=3),
+        ValueError,
+        r"rank must lie between 1 and min\(m, n\) = 2, got 3",
+    ),
+    (
+        lambda: LowRank.from_dense(ONES((3, 2)), rank=1.0),
+        TypeError,
+        r"rank must be an int, got 1\.0 \(float\)",
+    ),
     (lambda: LowRank.from_dense(ONES((3, 2)), rtol=-1), ValueError, "rtol must be finite and >= 0 .*got -1"),
     (lambda: state().truncate(rtol=-1), ValueError, "rtol must be finite and >= 0 .*got -1"),
     (lambda: state().truncate(atol=np.nan), ValueError, "atol must be finite and >= 0 .*got nan"),
     (lambda: state().truncate(max_rank=0), ValueError, "max_rank must be at least 1, got 0"),
     (lambda: state().truncate(max_rank=1.5), TypeError, "max_rank must be an int"),
-    (lambda: state().truncate(min_rank=3, max_rank=2), ValueError, "min_rank must not exceed max_rank, got min_rank=3 and max_rank=2"),
-    (lambda: linalg.truncate(ONES((3, 2))), TypeError, r"Y must be a LowRank, got ndarray .*use LowRank\.from_dense\(Y, rank="),
+    (
+        lambda: state().truncate(min_rank=3, max_rank=2),
+        ValueError,
+        "min_rank must not exceed max_rank, got min_rank=3 and max_rank=2",
+    ),
+    (
+        lambda: linalg.truncate(ONES((3, 2))),
+        TypeError,
+        r"Y must be a LowRank, got ndarray .*use LowRank\.from_dense\(Y, rank=",
+    ),
     (lambda: state().astype("int32"), TypeError, "dtype must be one of float32, .*got 'int32'"),
     (lambda: state("complex128").astype("float64"), TypeError, "complex128 LowRank does not cast to float64"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
@@ -416,8 +520,8 @@ def test_low_rank_matrices(case):
         (lambda Y: np.sin(Y), r"LowRank does not support np\.sin.*to_dense"),
         (lambda Y: Y**3, r"LowRank does not support \*\* 3.*to_dense"),
         (lambda Y: -Y + 1, r"LowRank does not support \+ a number.*to_dense"),
-        (lambda Y: Y / np.linalg.norm(Y), r"np\.norm.*to_dense"),
-        (lambda Y: Y if max(Y) > 0 else -Y, r"iteration \(max, .*to_dense"),
+        (lambda Y: Y / np.max(Y), r"np\.max.*to_dense"),
+        (lambda Y: Y if np.all(Y < 9) else -Y, r"comparison.*to_dense"),
     ],
 )
 def test_what_a_factored_field_cannot_do(function, text):

@@ -253,7 +253,7 @@ def demo(
     """Solve a plasma and an engineering problem, compare with theory, draw pictures; under a minute."""
     from dlra.demo import Demo
 
-    with _exit_on_error(debug, bad_input=True, os_errors=BAD_ARGUMENTS):
+    with _exit_on_error(debug, bad_input=True):
         show = Demo(out)
     with _exit_on_error(debug):
         show.run(typer.echo)

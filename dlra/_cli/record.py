@@ -11,7 +11,7 @@ import numpy as np
 import dlra
 from dlra.backend import to_host
 from dlra.problems import Problem
-from dlra.solution import Solution, State, unpack_state
+from dlra.solution import Solution, State, revived
 
 SERIES = 2000  # at most so many steps, and the start, are recorded over time
 STATES = 11  # so many states are stored by default
@@ -66,15 +66,9 @@ class Recorder:
         ]
         kept = [i for i in kept if "y" in records[i]]
         stored = _part(solution, kept)
-        like = solution.y_final.U
-        stored.y = [_state(records[i]["y"], like) for i in kept]
+        stored.y = [records[i]["y"] for i in kept]
         stored.saved = [records[i]["observables"] for i in kept]
         return series, stored
-
-
-def _state(y: Any, like: Any) -> Any:
-    """A stored state; one that comes from a checkpoint is a dict of host arrays."""
-    return unpack_state(y, like) if isinstance(y, dict) else y
 
 
 def step_count(t_span: tuple[float, float], dt: float | None) -> int | None:

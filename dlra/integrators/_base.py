@@ -6,11 +6,11 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar
 
 from dlra import linalg, substeps
-from dlra.backend import Array, norm
+from dlra.backend import Array, norm, weak
 from dlra.errors import DlraWarning
 from dlra.integrators._equations import Equation
 from dlra.integrators._protocol import StepResult, Steps
@@ -53,6 +53,15 @@ class Integrator(ABC):
     def check(self, Ys: Members, field: Any) -> None:  # noqa: B027
         """Raise an error, or warn, where the options do not fit the state or the field. Called once before a run."""
 
+    def is_explicit(self, field: Any) -> bool:
+        """Whether steps that are too long for the field make the method unstable."""
+        return True
+
+    def identity(self) -> str:
+        """The method and its options, the same in every process (objects of foreign classes by their class)."""
+        options = ", ".join(f"{f.name}={_shown(getattr(self, f.name))}" for f in fields(self))
+        return f"{type(self).__qualname__}({options})"
+
     def __repr__(self) -> str:
         shown = [
             f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if getattr(self, f.name) != f.default
@@ -75,6 +84,9 @@ class WithSubstep(Integrator):
         if not equation.X:
             return []
         return (yield from substeps.resolve(self.substep)(t, h, equation))
+
+    def is_explicit(self, field: Any) -> bool:
+        return substeps.is_explicit(substeps.resolve(self.substep), bool(field.linear))
 
 
 @dataclass(frozen=True, repr=False)
@@ -162,6 +174,14 @@ def normal_component(Ys: Members, slopes: list[Array] | None) -> float:
         return math.nan
     parts = [norm(F[Y.rank :, Y.rank :]) for Y, F in zip(Ys, slopes, strict=True) if isinstance(Y, LowRank)]
     return math.hypot(*parts)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return f"({', '.join(_shown(v) for v in value)})"
+    value = weak(value)
+    plain = value is None or isinstance(value, (bool, int, float, str)) or is_dataclass(value)
+    return repr(value) if plain else getattr(value, "__qualname__", type(value).__qualname__)
 
 
 def _is_sequence(value: Any) -> bool:
