@@ -109,7 +109,12 @@ def check_dt(dt: Any, rtol: Any, atol: Any) -> float:
             "(truncation) give it to the method, e.g. method=dlra.AugmentedBUG(rtol=...)"
         )
     if dt is None:
-        raise ValueError("dt is missing: steps of a given length only, so far; give dt=... (> 0)")
+        hint = (
+            ""
+            if rtol is None and atol is None
+            else "; a tolerance of the rank goes to the method, AugmentedBUG(rtol=...)"
+        )
+        raise ValueError(f"dt is missing: the step length does not adapt yet; give dt=... (> 0){hint}")
     value = check_number(dt, "dt")
     if not 0 < value < math.inf:
         raise ValueError(f"dt must be positive and finite (the direction comes from t_span), got {dt}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import math
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
@@ -13,12 +15,13 @@ import numpy as np
 from dlra import _checks as checks
 from dlra import integrators
 from dlra._step import advance, rank_text, solve_error
-from dlra.backend import dtype_name, library, norm
+from dlra.backend import dtype_name, library, norm, to_host
 from dlra.checkpoint import Checkpoint, Clock, check_resume, check_same_run
-from dlra.errors import SolveError, StageError
+from dlra.errors import DlraWarning, SolveError, StageError
 from dlra.field import Field
 from dlra.integrators import StepResult
 from dlra.lowrank import LowRank
+from dlra.semilinear import SemiLinear
 from dlra.solution import (
     ErrorBudget,
     Record,
@@ -53,12 +56,14 @@ class Run:
         self.Ys, self.system = checks.check_state(Y0)
         self.field = Field(F, self.Ys, args, self.system)
         self.integrator.check(self.Ys, self.field)
+        self._warn_if_unstable(F)
         self.rng = np.random.default_rng(rng)
         self.field.rng = self.rng
 
         self.t, self.nsteps, self.budget = self.t0, 0, ErrorBudget()
         self._anchor, self._since = self.t0, 0  # steps since the last time that was landed on
-        self._norms: list[float] = []
+        self._norms = [_state_norm(self.Ys)]
+        self._fingerprint = _digest(self.Ys)
         self._stored, self._nfev, self._rng_state = 0, 0, self.rng.bit_generator.state
         self.status, self.message = 0, f"Reached t = {self.t1:g}."
         self.record = Record() if keep else None
@@ -73,6 +78,15 @@ class Run:
             from dlra import _files
 
             _files.check_target(self._clock.path)
+
+    def _warn_if_unstable(self, F: Any) -> None:
+        if isinstance(F, SemiLinear) and self.integrator.is_explicit(self.field) and self.dt * F.rate > 6:
+            warnings.warn(
+                f"dt times the fastest rate of the declared linear part is about {self.dt * F.rate:.2g}, beyond what "
+                f'an explicit substep can bear (about 2.8); take substep="auto" or "exponential", or a smaller dt',
+                DlraWarning,
+                stacklevel=4,
+            )
 
     # ---- the loop
 
@@ -135,8 +149,9 @@ class Run:
 
     def _step(self, h: float) -> tuple[StepResult, list[float]]:
         """The step from the present state, and the latest norms with its own."""
+        start = self.nsteps == 0
         try:
-            result = advance(self.integrator, self.field, self.t, h, self.Ys, first=self.nsteps == 0)
+            result = advance(self.integrator, self.field, self.t, h, self.Ys, first=start, probe=start)
             return result, self._check_growth(h, result.Ys)
         except StageError as error:
             where = (
@@ -292,7 +307,7 @@ class Run:
             nsteps=self.nsteps,
             status=status,
             message=message,
-            method=repr(self.integrator),
+            method=self.integrator.identity(),
             saved=None if self.save is None else record.saved,
             t_events=self.t_events,
             y_events=self.y_events,
@@ -306,6 +321,8 @@ class Run:
         return {
             "system": self.system,
             "method": self.integrator.identity(),
+            "field": type(self.field.F).__name__,
+            "Y0": self._fingerprint,
             "t0": self.t0,
             "direction": math.copysign(1.0, self.t1 - self.t0),
             "dt": self.dt,
@@ -399,6 +416,15 @@ def _state_norm(Ys: tuple[Any, ...]) -> float:
 
 def _parts(budget: ErrorBudget) -> tuple[float, float, float]:
     return budget.time, budget.truncation, budget.normal
+
+
+def _digest(Ys: tuple[Any, ...]) -> str:
+    """A fingerprint of a state."""
+    digest = hashlib.sha256()
+    for Y in Ys:
+        for a in Y.factors if isinstance(Y, LowRank) else (Y,):
+            digest.update(np.ascontiguousarray(to_host(a)).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _is_true(value: Any) -> bool:

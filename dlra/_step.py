@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
+import numpy as np
+
 from dlra._checks import orthonormal, rank_of
-from dlra.backend import all_finite
-from dlra.errors import SolveError, StageError
+from dlra.backend import H, all_finite, dtype_name, from_host, namespace, norm
+from dlra.errors import DlraWarning, SolveError, StageError
 from dlra.field import CallError, Field, operands_hint
 from dlra.integrators import Ask, Integrator, StepResult, drive
 from dlra.lowrank import LowRank
@@ -19,16 +22,29 @@ REMEDY = (
 
 
 def advance(
-    integrator: Integrator, field: Field, t: float, h: float, Ys: tuple[Any, ...], *, first: bool
+    integrator: Integrator,
+    field: Field,
+    t: float,
+    h: float,
+    Ys: tuple[Any, ...],
+    *,
+    first: bool,
+    probe: bool = False,
 ) -> StepResult:
-    """Do one step; whatever goes wrong becomes a StageError, except complaints about F's first return value."""
+    """Do one step; whatever goes wrong becomes a StageError, except complaints about F's first return value.
+
+    ``probe``: warn where F(t, Ys) is mostly invisible to the method.
+    """
     stage, complaint = "start", None
 
     def evaluate(ask: Ask) -> Any:
         nonlocal stage, complaint
         stage = ask.stage
         try:
-            return field(ask.t, ask.Ys)
+            values = field(ask.t, ask.Ys)
+            if probe and field.nfev == 1:
+                warn_of_blindness(integrator, Ys, values)
+            return values
         except CallError as error:
             cause = error.__cause__
             assert cause is not None
@@ -52,6 +68,33 @@ def advance(
         raise StageError(t + h, "end of step", "the result is not finite")
     Ys = tuple(compact(orthonormal(Y) if isinstance(Y, LowRank) else Y) for Y in result.Ys)
     return StepResult(Ys, result.discarded, result.normal)
+
+
+def warn_of_blindness(integrator: Integrator, Ys: tuple[Any, ...], values: tuple[Any, ...]) -> None:
+    """Warn where most of F(t0, Y0) is normal to the tangent space at Y0, and so invisible to the method.
+
+    The share ‖(I - UUᴴ) F (I - VVᴴ)‖ / ‖F‖ is estimated with one random vector.
+    """
+    if not integrator.moves_bases:
+        return
+    rng = np.random.default_rng(0)
+    for i, (Y, value) in enumerate(zip(Ys, values, strict=True)):
+        if not isinstance(Y, LowRank):
+            continue
+        omega = from_host(rng.standard_normal((Y.shape[1], 1)).astype(dtype_name(Y.dtype)), Y._V)
+        both = namespace(omega).concat((omega, omega - Y._V @ (H(Y._V) @ omega)), axis=1)
+        image = value @ both
+        normal = image[:, 1:] - Y._U @ (H(Y._U) @ image[:, 1:])
+        whole = norm(image[:, :1])
+        if whole > 0 and norm(normal) > 0.5 * whole:
+            which = f"Y0[{i}]" if len(Ys) > 1 else "Y0"
+            warnings.warn(
+                f"about {min(1.0, norm(normal) / whole):.0%} of F(t0, Y0) is normal to the tangent space at {which} "
+                f"(rank {Y.rank}) and invisible to the first step; start from more directions, e.g. from {which} + "
+                f"1e-10 * (the source in F), or from a higher rank",
+                DlraWarning,
+                stacklevel=2,
+            )
 
 
 def solve_error(error: StageError, where: str) -> SolveError:

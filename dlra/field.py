@@ -79,6 +79,8 @@ def factored(F: Callable[..., Any]) -> Factored:
     >>> A, C = np.diag([-1.0, -2.0, -3.0]), np.ones((3, 1))
     >>> F = factored(lambda t, Y: A @ Y + Y @ A.T + C @ C.T)
     """
+    if isinstance(F, SemiLinear):
+        raise TypeError("a SemiLinear is a field already, and works on factors: give it to solve as it is")
     return F if isinstance(F, Factored) else Factored(F)
 
 
@@ -336,8 +338,10 @@ def bind(F: Any, args: tuple[Any, ...]) -> Callable[[float, Any], Any]:
 
 
 def operands_hint(error: BaseException) -> str:
-    """Return a remedy for an operator that did not recognise a LowRank, or an empty string."""
+    """Return a remedy for an operator that did not recognise a LowRank, or the reverse, or an empty string."""
     text = str(error)
+    if isinstance(error, AttributeError) and hasattr(LowRank, error.name or ""):
+        return "; a plain F receives the dense array: declare F with dlra.factored(F) to receive a LowRank"
     met = isinstance(error, (TypeError, ValueError)) and ("LowRank" in text or "LazySum" in text)
     if not met or "dlra.matmul" in text or "does not support" in text:
         return ""

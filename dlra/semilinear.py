@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from typing import Any
 
@@ -105,6 +106,18 @@ class SemiLinear:
     def is_constant(self) -> bool:
         """Whether G is a matrix or None rather than a field (a SciPy LinearOperator is callable, but a matrix)."""
         return self.G is None or lazy.terms_of(self.G) is not None
+
+    @functools.cached_property
+    def is_skew(self) -> bool:
+        """Whether A and B are skew-Hermitian, so that the linear part is harmless in either direction of time."""
+        return self.E is None and all(M is None or _is_adjoint(-M, M) for M in (self.A, self.B))
+
+    @functools.cached_property
+    def rate(self) -> float:
+        """A bound for the fastest rate of the linear part, ‖A‖_∞ + ‖B‖_∞; NaN with a mass matrix or operators."""
+        if self.E is not None:
+            return math.nan
+        return sum(_row_sum(M) for M in (self.A, self.B) if M is not None)
 
     def linear_part(self, Y: Any) -> Any:
         """E⁻¹A Y + Y B E⁻ᴴ as a LowRank (for a LowRank Y) or a dense array."""
@@ -286,6 +299,14 @@ def _is_adjoint(B: Any, A: Any) -> bool:
     if is_array(A) and is_array(B) and A.shape == B.shape and A.dtype == B.dtype:
         return bool(namespace(A, B).all(conj(B).mT == A))
     return False
+
+
+def _row_sum(M: Any) -> float:
+    """The largest sum of moduli along a row."""
+    if is_linear_operator(M):
+        return math.nan
+    sums = abs(M).sum(axis=1) if is_sparse(M) else namespace(M).sum(abs(M), axis=1)
+    return float(sums.max()) if is_sparse(M) else float(namespace(M).max(sums))
 
 
 def _check_square(name: str, M: Any) -> None:

@@ -160,11 +160,12 @@ class Solution:
         return unpack_solution(_files.read(path, "solution"))
 
     def __repr__(self) -> str:
-        stored = f"{len(self.t)} states" if len(self.t) != 1 else "1 state"
-        final = self.rank[-1] if len(self.rank) else "-"
+        state = {0: "reached the end", 1: "stopped", -1: "failed"}[self.status]
+        stored = f"{len(self.t)} state{'' if len(self.t) == 1 else 's'} stored"
+        rank = self.rank[-1] if len(self.rank) else "-"
         return (
-            f"Solution({self.message} status={self.status}, {stored}, {self.nsteps} steps, {self.nfev} evaluations, "
-            f"rank {final})"
+            f"Solution({state}, t = {self.t_final:g}, rank {rank}, {self.nsteps} steps, {self.nfev} evaluations, "
+            f"{stored})"
         )
 
 

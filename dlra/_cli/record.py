@@ -11,7 +11,7 @@ import numpy as np
 import dlra
 from dlra.backend import to_host
 from dlra.problems import Problem
-from dlra.solution import Solution, State, revived
+from dlra.solution import Solution, State
 
 SERIES = 2000  # at most so many steps, and the start, are recorded over time
 STATES = 11  # so many states are stored by default

@@ -24,6 +24,7 @@ class Integrator(ABC):
     """One step of a method: options only, no state."""
 
     name: ClassVar[str]
+    moves_bases: ClassVar[bool] = True
 
     def __post_init__(self) -> None:  # noqa: B027
         """Check the options."""

@@ -28,6 +28,7 @@ class Galerkin(WithSubstep):
     """
 
     name: ClassVar[str] = "galerkin"
+    moves_bases: ClassVar[bool] = False
 
     def step(self, t: float, h: float, Ys: Members, field: Any) -> Steps[StepResult]:
         s = s_equation(Ys, field)

@@ -65,7 +65,7 @@ class ProjectorSplitting(WithSubstep):
         super().__post_init__()
 
     def check(self, Ys: Members, field: Any) -> None:
-        if field.linear:
+        if field.linear and not field.F.is_skew:
             warnings.warn(
                 "ProjectorSplitting solves its S-step backward in time, which is ill-posed for the stiff linear part "
                 "that this field declares; AugmentedBUG has no backward step",
