@@ -66,7 +66,8 @@ class Operand:
         if function is np.ndim:
             return 2
         module = getattr(function, "__module__", "").replace("numpy", "np", 1) or "np"
-        self._refuse(f"{module}.{function.__name__}", "use Y.norm()" if function is np.linalg.norm else "")
+        known = function is np.linalg.norm and hasattr(self, "norm")
+        self._refuse(f"{module}.{function.__name__}", "use Y.norm()" if known else "")
 
     def _refuse(self, what: str, remedy: str = "") -> Any:
         m, n = self.shape

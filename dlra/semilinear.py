@@ -92,7 +92,7 @@ class SemiLinear:
                 f"G must be a callable G(t, Y), dlra.factored(G), a constant matrix or None, got {kind(G)}"
             )
         self.A, self.B, self.G, self.E = A, B, G, E
-        solve = None if E is None else Solver(E)
+        solve = self._solve = None if E is None else Solver(E)
         left = None if A is None else StiffOperator(A, E, solve)
         right = None
         if B is not None:
@@ -151,6 +151,8 @@ class SemiLinear:
     def check_state(self, Y: LowRank) -> None:
         """Raise an error, or warn, where the operators do not fit the state."""
         m, n = Y.shape
+        if self._solve is not None:
+            self._solve.factorise()
         for name, M, size in (("A", self.A, m), ("B", self.B, n), ("E", self.E, n if self.A is None else m)):
             if M is None:
                 continue
@@ -245,28 +247,36 @@ class StiffOperator:
 
 
 class Solver:
-    """Solves E X = Z with a factorisation made at the first use."""
+    """Solves E X = Z with a factorisation made once."""
 
     def __init__(self, E: Any):
         self._E = E
         self._factors: Any = None
 
+    def factorise(self) -> None:
+        """Make the LU factorisation, or raise a ValueError where E is singular."""
+        if self._factors is not None:
+            return
+        if is_sparse(self._E):
+            self._factors = _sparse_lu(self._E)
+        elif type(self._E) is np.ndarray:
+            from scipy.linalg import lu_factor
+
+            with warnings.catch_warnings(action="ignore"):
+                self._factors = lu_factor(self._E)
+            if not np.all(np.diagonal(self._factors[0])):
+                raise ValueError(_SINGULAR)
+
     def __call__(self, Z: Array) -> Array:
+        self.factorise()
         E = self._E
         if is_sparse(E):
-            if self._factors is None:
-                self._factors = _sparse_lu(E)
-            if is_complex(Z) and E.dtype.kind != "c":
-                return self._factors.solve(Z.real.copy()) + 1j * self._factors.solve(Z.imag.copy())
-            return self._factors.solve(Z)
+            solve = self._factors.solve
+            X = solve(Z.real) + 1j * solve(Z.imag) if is_complex(Z) and E.dtype.kind != "c" else solve(Z)
+            return X.astype(np.result_type(E.dtype, Z.dtype), copy=False)
         if type(E) is np.ndarray:
-            from scipy.linalg import lu_factor, lu_solve
+            from scipy.linalg import lu_solve
 
-            if self._factors is None:
-                with warnings.catch_warnings(action="ignore"):
-                    self._factors = lu_factor(E)
-                if not np.all(np.diagonal(self._factors[0])):
-                    raise ValueError(_SINGULAR)
             return lu_solve(self._factors, Z)
         return namespace(E, Z).linalg.solve(*promoted(E, Z))
 
@@ -276,8 +286,8 @@ def _sparse_lu(E: Any) -> Any:
         from cupyx.scipy.sparse.linalg import splu  # pyright: ignore[reportMissingImports]
     else:
         from scipy.sparse.linalg import splu
-    try:
-        return splu(E.tocsc())
+    try:  # in double precision: SuperLU does not cast
+        return splu(E.tocsc().astype(np.result_type(E.dtype, np.float64)))
     except RuntimeError:
         raise ValueError(_SINGULAR) from None
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from dlra import LowRank
+from validation.manufactured import normal, random_orthonormal
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
 
@@ -127,20 +128,6 @@ def is_complex(dtype: Any) -> bool:
 def eps(dtype: Any) -> float:
     """Spacing of the numbers of that dtype (given by name) at 1."""
     return float(np.finfo(dtype).eps)
-
-
-def normal(rng: np.random.Generator, shape: Any, dtype: Any = "float64") -> np.ndarray:
-    """Standard normal numbers, complex where the dtype is."""
-    a = rng.standard_normal(shape)
-    if is_complex(dtype):
-        a = (a + 1j * rng.standard_normal(shape)) / np.sqrt(2)
-    return np.asarray(a, dtype=dtype)
-
-
-def random_orthonormal(rng: np.random.Generator, m: int, r: int, dtype: Any = "float64") -> np.ndarray:
-    """A random m x r NumPy matrix with orthonormal columns."""
-    wide = "complex128" if is_complex(dtype) else "float64"
-    return np.linalg.qr(normal(rng, (m, r), wide))[0].astype(dtype)
 
 
 def random_lowrank(

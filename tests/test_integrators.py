@@ -32,6 +32,7 @@ import dlra
 from dlra import BUG, AugmentedBUG, Galerkin, LowRank, ProjectorSplitting, SemiLinear, factored
 from dlra.field import Field, Value
 from dlra.integrators import Ask, Integrator, StepResult, by_name, drive, names, together
+from dlra.substeps import Adaptive
 
 LIE, STRANG, JUMP = (ProjectorSplitting(order=order) for order in (1, 2, 4))
 METHODS = {
@@ -230,7 +231,7 @@ def test_factors_stay_orthonormal_over_many_steps(method, dtype):
     W = (W - H(W)) / norm(W)
     F = factored(lambda t, Y: W @ Y - Y @ W)
     method = replace(method, substep="heun")
-    Y = dlra.solve(F, (0, 100), random_lowrank(rng, 20, 20, 4, dtype), method, dt=0.5, t_eval=[100]).y_final
+    Y = dlra.solve(F, (0, 40), random_lowrank(rng, 20, 20, 4, dtype), method, dt=0.5, t_eval=[40]).y_final
     assert max(orthonormality(Y.U), orthonormality(Y.V)) < 20 * eps(dtype)
 
 
@@ -280,22 +281,26 @@ def factored_field(*given):
 @every_method
 def test_libraries_agree_and_dtype_and_device_stay(library, method):
     dtypes = ("float64",) if library.name == "jax" else DTYPES  # JAX compiles everything anew for each dtype
+    steps = 1 if method == JUMP else 2
     for dtype in dtypes:
-        check_library(library, factored_field, dtype, method, 1e-12)
-    check_library(library, linear_field, "complex64", method, 1e-12)
+        check_library(library, factored_field, dtype, method, 1e-12, steps)
+    if library.name != "jax":
+        check_library(library, linear_field, "complex64", method, 1e-12, steps)
 
 
-SUBSTEPS = ["auto", "euler", "heun", "rk4", "adaptive", "exponential", "exponential-euler"]
+SUBSTEPS = ["auto", "euler", "heun", "rk4", Adaptive(rtol=1e-4), "exponential", "exponential-euler"]
 
 
 @pytest.mark.filterwarnings("ignore:ProjectorSplitting")
-@pytest.mark.parametrize("substep", SUBSTEPS)
+@pytest.mark.parametrize("substep", SUBSTEPS, ids=str)
 @pytest.mark.parametrize(
-    ("method", "dtype"), [(AugmentedBUG(max_rank=4), "float64"), (LIE, "complex128")], ids=str
+    ("method", "dtype"),
+    [(AugmentedBUG(max_rank=4), "float64"), (LIE, "complex128")],
+    ids=["augmented", "lie"],
 )
 def test_libraries_agree_with_every_substep(library, substep, method, dtype):
-    tolerance = 1e-9 if substep == "adaptive" else 1e-12
-    check_library(library, semilinear_field, dtype, replace(method, substep=substep), tolerance, steps=1)
+    dtype = "float64" if library.name == "jax" else dtype
+    check_library(library, semilinear_field, dtype, replace(method, substep=substep), 1e-11, steps=1)
 
 
 @pytest.mark.slow
@@ -306,8 +311,7 @@ def test_libraries_agree_in_all_combinations(library, method, dtype):
     for make in (factored_field, linear_field):
         check_library(library, make, dtype, method, 1e-12, steps=5)
     for substep in SUBSTEPS:
-        tolerance = 1e-8 if substep == "adaptive" else 1e-12
-        check_library(library, semilinear_field, dtype, replace(method, substep=substep), tolerance, steps=3)
+        check_library(library, semilinear_field, dtype, replace(method, substep=substep), 1e-11, steps=3)
 
 
 def test_systems_run_in_every_library(library):

@@ -645,7 +645,7 @@ REFUSED = {
     "np.add with out": lambda Y: np.add(np.ones((M, N)), Y, out=np.ones((M, N))),
     "np.add.reduce": lambda Y: np.add.reduce(Y),
     "np.sum": lambda Y: np.sum(Y),
-    "np.linalg.norm": lambda Y: np.linalg.norm(Y),
+    "np.max": lambda Y: np.max(Y),
     "np.linalg.svd": lambda Y: np.linalg.svd(Y),
     "np.concatenate": lambda Y: np.concatenate([Y, Y]),
     "cube": lambda Y: Y**3,
@@ -691,6 +691,22 @@ def test_what_it_cannot_do_names_to_dense(rng, what):
         return
     with pytest.raises(TypeError, match=r"LazySum does not support .*to_dense"):
         REFUSED[what](Y + C)
+
+
+def test_np_linalg_norm_points_to_the_method(rng):
+    Y = random_lowrank(rng, M, N, R)
+    with pytest.raises(TypeError, match=r"LowRank does not support np\.linalg\.norm: use Y\.norm\(\)"):
+        np.linalg.norm(Y)
+    with pytest.raises(TypeError, match=r"LazySum does not support np\.linalg\.norm.*to_dense"):
+        np.linalg.norm(Y + np.ones((M, N)))
+
+
+def test_equality_is_no_silent_no(rng):
+    Y = random_lowrank(rng, M, N, R)
+    for question in (lambda: Y == Y, lambda: Y != Y.T.T, lambda: Y == dense(Y), lambda: dense(Y) == Y):
+        with pytest.raises(TypeError, match="LowRank does not support (==|np.equal)"):
+            question()
+    assert len({Y, Y, Y.T}) == 2, "it is hashable, by identity"
 
 
 @pytest.mark.parametrize("other", ["text", None, object(), [1.0], {}])

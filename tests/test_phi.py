@@ -10,6 +10,7 @@ import scipy.linalg
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 from helpers import (
+    DTYPES,
     dense,
     eps,
     get_library,
@@ -22,7 +23,7 @@ from helpers import (
 )
 
 import dlra
-from dlra import AugmentedBUG, DlraWarning, Galerkin, LowRank, SemiLinear, factored, semilinear
+from dlra import AugmentedBUG, DlraWarning, Galerkin, LowRank, SemiLinear, SolveError, factored, semilinear
 from dlra.backend import dtype_name
 from dlra.phi import Coordinates, SylvesterFlow, phi_functions
 
@@ -341,6 +342,16 @@ def test_linear_part(rng, mass, dtype):
             assert relative_error(F(0.0, Y), expected) < 1e-13
 
 
+@pytest.mark.parametrize("convert", [lambda M: M, sp.csr_array], ids=["dense", "sparse"])
+@pytest.mark.parametrize("mass_dtype", DTYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_mass_matrices_of_every_precision(rng, convert, mass_dtype, dtype):
+    E, X = spd(rng, 5, mass_dtype), normal(rng, (5, 2), dtype)
+    got = semilinear.Solver(convert(E))(X)
+    assert got.dtype == np.result_type(E, X)
+    assert relative_error(got, np.linalg.solve(E, X)) < 100 * max(eps(dtype), eps(mass_dtype))
+
+
 def test_shared_decomposition_where_b_is_the_adjoint_of_a(rng):
     A = normal(rng, (5, 5), "complex128")
     for convert in (lambda M: M, sp.csr_array, sp.csc_matrix):
@@ -403,7 +414,9 @@ def test_the_mass_matrix_is_factorised_once(rng, monkeypatch):
 def test_too_large_for_a_dense_decomposition(rng, monkeypatch):
     monkeypatch.setattr(semilinear, "MAX_DENSE", 5)
     Y = random_lowrank(rng, 6, 6, 2)
-    with pytest.raises(ValueError, match=r'up to n = 5, got n = 6; use substep="rk4" or "adaptive"'):
+    with pytest.raises(
+        (ValueError, SolveError), match=r'up to n = 5, got n = 6; use substep="rk4" or "adaptive"'
+    ):
         dlra.step(SemiLinear(np.eye(6)), 0.0, 0.1, Y)
     dlra.step(SemiLinear(np.eye(6)), 0.0, 0.1, Y, AugmentedBUG(substep="rk4"))
 
@@ -412,7 +425,8 @@ def test_a_linear_operator_has_no_decomposition(rng):
     Y = random_lowrank(rng, 6, 6, 2)
     F = SemiLinear(spla.aslinearoperator(-np.eye(6)))
     with pytest.raises(
-        TypeError, match=r'got a LinearOperator; give a dense or sparse matrix, or use substep="rk4"'
+        (TypeError, SolveError),
+        match=r'got a LinearOperator; give a dense or sparse matrix, or use substep="rk4"',
     ):
         dlra.step(F, 0.0, 0.1, Y)
     got = dlra.step(F, 0.0, 0.1, Y, AugmentedBUG(substep="rk4"))

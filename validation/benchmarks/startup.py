@@ -23,7 +23,9 @@ def main() -> None:
     """Print the times."""
     nothing, numpy, dlra = seconds("pass"), seconds("import numpy"), seconds("import dlra")
     used = seconds("import dlra; dlra.solve, dlra.LowRank")
-    print(f"beyond the interpreter's own {nothing:.3f} s: import dlra {dlra - nothing:.3f} s; with its first use")
+    print(
+        f"beyond the interpreter's own {nothing:.3f} s: import dlra {dlra - nothing:.3f} s; with its first use"
+    )
     print(f"(import dlra; dlra.solve) {used - nothing:.3f} s, of which numpy {numpy - nothing:.3f} s")
 
 
