@@ -58,7 +58,7 @@ def advance(
 
     try:
         result = drive(integrator.step(t, h, Ys, field), evaluate)
-    except StageError:
+    except (StageError, DlraWarning):  # a warning that was made an error stays what it is
         raise
     except Exception as error:
         if error is complaint:

@@ -114,6 +114,7 @@ def device(a: Array) -> Any:
     return array_api_compat.device(a)
 
 
+@lru_cache(maxsize=256)
 def dtype_name(dtype: Any) -> str:
     """Return the name of a dtype of any library, e.g. ``"float32"``."""
     name = getattr(dtype, "name", None)

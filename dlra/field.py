@@ -249,21 +249,21 @@ class Field:
     def _admit(self, G: Any, Y: Member, name: str = "F's return value") -> Any:
         """Check what F returned for the member Y, and wrap it."""
         like = Y._U if isinstance(Y, LowRank) else Y
-        if isinstance(G, (np.ndarray, np.generic)) and type(G) is not np.ndarray:
-            G = np.asarray(G)  # a sum of an array and a sparse matrix of SciPy's older kind is an np.matrix
-        if not (
+        alike = (
             isinstance(G, LowRank)
             and type(any_factor(G)) is type(like)
-            and G.dtype == like.dtype
             and G.shape == Y.shape
-        ):
+            and G.dtype == like.dtype
+        )
+        if not alike:
+            if isinstance(G, (np.ndarray, np.generic)) and type(G) is not np.ndarray:
+                G = np.asarray(
+                    G
+                )  # a sum of an array and a sparse matrix of SciPy's older kind is an np.matrix
             self._check(G, Y, like, name)
-            if is_array(G):  # a copy: F may reuse its buffer, and integers are cast
-                G = (
-                    astype(G, like.dtype)
-                    if dtype_name(G.dtype) not in DTYPES
-                    else namespace(G).asarray(G, copy=True)
-                )
+            if is_array(G):  # a copy, because F may reuse its buffer; integers are cast
+                supported = dtype_name(G.dtype) in DTYPES
+                G = namespace(G).asarray(G, copy=True) if supported else astype(G, like.dtype)
         if isinstance(Y, LowRank):
             return Value(G, like.dtype)
         G = lazy.dense(G)

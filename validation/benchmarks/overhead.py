@@ -31,29 +31,42 @@ def problem(n: int, r: int) -> tuple[Any, np.ndarray, dlra.LowRank]:
     return A, C, dlra.LowRank(U, np.diag(0.5 ** np.arange(r)) + 0.1 * rng.standard_normal((r, r)), V)
 
 
+def rk4(f: Any, h: float, X: np.ndarray, k1: np.ndarray) -> np.ndarray:
+    """The increment of the classical Runge-Kutta step, given its first slope."""
+    k2 = f(X + 0.5 * h * k1)
+    k3 = f(X + 0.5 * h * k2)
+    k4 = f(X + h * k3)
+    return h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+
+
 def bare_step(
     A: Any, C: np.ndarray, h: float, U0: np.ndarray, S0: np.ndarray, V0: np.ndarray
 ) -> tuple[np.ndarray, ...]:
     """One augmented BUG step, written for this problem in plain NumPy."""
     r = U0.shape[1]
 
-    def rk4(f: Any, X: np.ndarray) -> np.ndarray:
-        k1 = f(X)
-        k2 = f(X + 0.5 * h * k1)
-        k3 = f(X + 0.5 * h * k2)
-        k4 = f(X + h * k3)
-        return h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-
     VAV, CV = V0.T @ (A @ V0), C.T @ V0
-    dK = rk4(lambda K: A @ K + K @ VAV.T + C @ CV, U0 @ S0)
+
+    def f_K(K: np.ndarray) -> np.ndarray:
+        return A @ K + K @ VAV.T + C @ CV
+
+    dK = rk4(f_K, h, U0 @ S0, f_K(U0 @ S0))
     UAU, CU = U0.T @ (A @ U0), C.T @ U0
-    dL = rk4(lambda L: A @ L + L @ UAU.T + C @ CU, V0 @ S0.T)
+
+    def f_L(L: np.ndarray) -> np.ndarray:
+        return A @ L + L @ UAU.T + C @ CU
+
+    dL = rk4(f_L, h, V0 @ S0.T, f_L(V0 @ S0.T))
     U = np.concatenate((U0, np.linalg.qr(np.concatenate((U0, dK), axis=1))[0][:, r:]), axis=1)
     V = np.concatenate((V0, np.linalg.qr(np.concatenate((V0, dL), axis=1))[0][:, r:]), axis=1)
     left, right, source = U.T @ (A @ U), V.T @ (A @ V), (U.T @ C) @ (V.T @ C).T
     S = np.zeros((2 * r, 2 * r))
     S[:r, :r] = S0
-    P, s, Qt = np.linalg.svd(S + rk4(lambda S: left @ S + S @ right.T + source, S))
+
+    def f_S(S: np.ndarray) -> np.ndarray:
+        return left @ S + S @ right.T + source
+
+    P, s, Qt = np.linalg.svd(S + rk4(f_S, h, S, f_S(S)))
     return U @ P[:, :r], np.diag(s[:r]), V @ Qt[:r].T
 
 
@@ -62,13 +75,6 @@ def bare_step_general(
 ) -> tuple[np.ndarray, ...]:
     """The same step for a general factored F, given as a function (U, S, V) -> factors (P, M, Q) of F = P M Qᵀ."""
     r = U0.shape[1]
-
-    def rk4(f: Any, X: np.ndarray) -> np.ndarray:
-        k1 = f(X)
-        k2 = f(X + 0.5 * h * k1)
-        k3 = f(X + 0.5 * h * k2)
-        k4 = f(X + h * k3)
-        return h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
 
     identity = np.eye(r)
 
@@ -80,8 +86,9 @@ def bare_step_general(
         P, M, Q = F(U0, identity, L)
         return Q @ (M.T @ (P.T @ U0))
 
-    dK = rk4(f_K, U0 @ S0)
-    dL = rk4(f_L, V0 @ S0.T)
+    P, M, Q = F(U0, S0, V0)  # one evaluation serves all three first slopes
+    dK = rk4(f_K, h, U0 @ S0, P @ (M @ (Q.T @ V0)))
+    dL = rk4(f_L, h, V0 @ S0.T, Q @ (M.T @ (P.T @ U0)))
     U = np.concatenate((U0, np.linalg.qr(np.concatenate((U0, dK), axis=1))[0][:, r:]), axis=1)
     V = np.concatenate((V0, np.linalg.qr(np.concatenate((V0, dL), axis=1))[0][:, r:]), axis=1)
 
@@ -91,7 +98,8 @@ def bare_step_general(
 
     S = np.zeros((2 * r, 2 * r))
     S[:r, :r] = S0
-    P, s, Qt = np.linalg.svd(S + rk4(f_S, S))
+    first = U.T @ (P @ (M @ (Q.T @ V)))
+    P, s, Qt = np.linalg.svd(S + rk4(f_S, h, S, first))
     return U @ P[:, :r], np.diag(s[:r]), V @ Qt[:r].T
 
 
