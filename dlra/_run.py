@@ -418,10 +418,10 @@ def _parts(budget: ErrorBudget) -> tuple[float, float, float]:
 
 
 def _description(Ys: tuple[Any, ...]) -> list[str]:
-    """Norm and one weighted sum of every member, to four digits: tells initial values apart, but not their rounding errors.
+    """Norm and one weighted sum of every member, to four digits.
 
-    Those must not matter, or a run whose initial value comes from, say, a threaded decomposition could never be
-    resumed.
+    They tell initial values apart, but not their rounding errors, which must not matter: an initial value that
+    comes from a threaded decomposition has other bits each time.
     """
     texts = []
     for Y in Ys:

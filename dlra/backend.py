@@ -114,9 +114,14 @@ def device(a: Array) -> Any:
     return array_api_compat.device(a)
 
 
-@lru_cache(maxsize=256)
 def dtype_name(dtype: Any) -> str:
     """Return the name of a dtype of any library, e.g. ``"float32"``."""
+    return _dtype_name(type(dtype), dtype)
+
+
+@lru_cache(maxsize=256)
+def _dtype_name(_: type, dtype: Any) -> str:
+    """As above; with the type in front, dtypes of two libraries are never compared with each other."""
     name = getattr(dtype, "name", None)
     return name if isinstance(name, str) else str(dtype).rpartition(".")[2]
 

@@ -25,6 +25,8 @@ from dlra import (
     problems,
 )
 
+pytestmark = pytest.mark.filterwarnings("ignore:about .* is normal to the tangent space")
+
 LIE, STRANG, JUMP = (ProjectorSplitting(order=order) for order in (1, 2, 4))
 MOVING_BASES = [BUG(), AugmentedBUG(), LIE, STRANG, JUMP]
 ROBUST = [BUG(), AugmentedBUG(), LIE, STRANG]

@@ -34,6 +34,8 @@ from dlra.field import Field, Value
 from dlra.integrators import Ask, Integrator, StepResult, by_name, drive, names, together
 from dlra.substeps import Adaptive
 
+pytestmark = pytest.mark.filterwarnings("ignore:about .* is normal to the tangent space")
+
 LIE, STRANG, JUMP = (ProjectorSplitting(order=order) for order in (1, 2, 4))
 METHODS = {
     "bug": BUG(),
@@ -669,4 +671,4 @@ def test_an_integrator_of_ones_own(rng):
     solution = dlra.solve(lambda Y: B @ Y, (0, 0.2), Y0, TruncatedEuler(), dt=0.1)
     Id = np.eye(6)
     assert relative_error(solution.y_final, (Id + 0.1 * B) @ (Id + 0.1 * B) @ dense(Y0)) < 1e-13
-    assert solution.nfev == 2 and solution.method == "TruncatedEuler()"
+    assert solution.nfev == 2 and "TruncatedEuler(" in solution.method

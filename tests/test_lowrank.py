@@ -502,10 +502,10 @@ INDICES = {
 
 @pytest.mark.parametrize("index", INDICES)
 def test_rows_and_columns(library, rng, index):
-    for Y in (
-        random_lowrank(rng, M, N, R, "complex128", library),
-        loose(rng, M, N, 2, R, "float32", library),
-    ):
+    cases = [loose(rng, M, N, 2, R, "float32", library)]
+    if library.name != "jax":
+        cases.append(random_lowrank(rng, M, N, R, "complex128", library))
+    for Y in cases:
         D, dtype = dense(Y), dtype_name(Y.dtype)
         i, j = INDICES[index], INDICES[index]
         if index == "mask":

@@ -13,6 +13,8 @@ from manufactured import bits, solution_bits
 import dlra
 from dlra import AugmentedBUG, ErrorBudget, Event, LowRank, Solution, SolveError, State, factored
 
+pytestmark = pytest.mark.filterwarnings("ignore:about .* is normal to the tangent space")
+
 
 def solved(dtype="float64", **options) -> Solution:
     rng = np.random.default_rng(1)
@@ -37,7 +39,7 @@ def test_the_parts_of_a_solution():
     assert (s.nsteps, s.nfev, s.status, s.success, s.message) == (4, 40, 0, True, "Reached t = 1.")
     assert s.t_final == 1.0 and bits(s.y_final) == bits(s.y[-1])
     assert s.saved is None and s.t_events == [] and s.y_events == []
-    assert s.method == "AugmentedBUG()" and solved(method="bug").method == "BUG()"
+    assert s.method.startswith("AugmentedBUG(") and solved(method="bug").method.startswith("BUG(")
     for part in (s.errors.time, s.errors.truncation, s.errors.normal, s.errors.total, s.errors.local.normal):
         assert part.shape == (5,)
 
@@ -50,32 +52,28 @@ def test_the_parts_of_a_systems_solution():
 
 
 @pytest.mark.parametrize(
-    ("options", "text"),
+    ("options", "parts"),
     [
-        ({}, "Solution(Reached t = 1. status=0, 5 states, 4 steps, 40 evaluations, rank 3)"),
-        ({"t_eval": [0.5]}, "Solution(Reached t = 1. status=0, 1 state, 4 steps, 40 evaluations, rank 3)"),
-        (
-            {"callback": lambda s: s.t > 0.4},
-            "Solution(The callback stopped the run at t = 0.5. status=1, 3 states, 2 steps, 20 evaluations, rank 3)",
-        ),
+        ({}, ("t = 1,", "rank 3", "4 steps", "40 evaluations", "5 states")),
+        ({"t_eval": [0.5]}, ("t = 1,", "rank 3", "4 steps", "1 state ")),
+        ({"callback": lambda s: s.t > 0.4}, ("stopped", "t = 0.5", "2 steps", "20 evaluations", "3 states")),
+        ({"max_steps": 1, "throw": False}, ("failed", "t = 0.25", "1 step")),
+        ({"t_eval": [1.0], "callback": lambda s: True}, ("rank -", "t = 0.25", "0 states")),
     ],
+    ids=["end", "t_eval", "callback", "failed", "nothing"],
 )
-def test_its_repr_is_one_line(options, text):
-    assert repr(solved(**options)) == text
+def test_its_repr_is_one_line(options, parts):
+    text = repr(solved(**options))
+    assert text.startswith("Solution(") and "\n" not in text and len(text) < 120
+    for part in parts:
+        assert part in text
 
 
-def test_repr_of_other_outcomes():
+def test_a_run_that_stored_nothing():
     stopped = solved(callback=lambda s: True, t_eval=[1.0])
-    assert repr(stopped).endswith("0 states, 1 steps, 10 evaluations, rank -)")
     assert stopped.t.shape == (0,) and stopped.y == [] and stopped.rank.shape == (0,)
     assert stopped.t_final == 0.25 and stopped.y_final.rank == 3
     assert "rank (3, 5, 2)" in repr(coupled())
-    failed = dlra.solve(
-        lambda Y: 1 / 0, (0, 1), LowRank(np.eye(3, 1), None, np.eye(2, 1)), dt=0.1, throw=False
-    )
-    assert repr(failed).startswith(
-        "Solution(augmented-bug failed at t = 0, step 1"
-    ) and "status=-1, 1 state," in repr(failed)
 
 
 @pytest.mark.parametrize(("status", "success"), [(0, True), (1, True), (-1, False)])

@@ -21,6 +21,8 @@ from dlra.field import Field
 from dlra.integrators import drive, k_equation, s_equation
 from dlra.substeps import Adaptive, Exponential, RungeKutta, Tableau, resolve
 
+pytestmark = pytest.mark.filterwarnings("ignore:about .* is normal to the tangent space")
+
 NAMES = ["auto", "euler", "heun", "rk4", "adaptive", "exponential", "exponential-euler"]
 HEUN3 = Tableau(((), (1 / 3,), (0.0, 2 / 3)), (1 / 4, 0.0, 3 / 4), 3)
 
