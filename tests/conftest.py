@@ -46,18 +46,32 @@ def foreign(request) -> Library:
     yield from _usable(request.param)
 
 
-def _typed_parameters():
-    """Every library with every dtype; JAX, which compiles each operation anew, with one that is single and complex."""
-    for name in LIBRARIES:
+@pytest.fixture(scope="module", params=_parameters(name for name in LIBRARIES if name != "jax"))
+def eager_library(request) -> Library:
+    """Every array library but JAX, which compiles each operation once for every shape and dtype."""
+    yield from _usable(request.param)
+
+
+def _typed_parameters(names):
+    """Every library with every dtype; JAX with one that is single and complex."""
+    for name in names:
         for dtype in ("complex64",) if name == "jax" else DTYPES:
             yield pytest.param(
                 (name, dtype), id=f"{name}-{dtype}", marks=pytest.mark.gpu if name == "cupy" else ()
             )
 
 
-@pytest.fixture(scope="module", params=_typed_parameters())
+@pytest.fixture(scope="module", params=_typed_parameters(LIBRARIES))
 def typed_library(request):
     """A pair (library, dtype name)."""
+    name, dtype = request.param
+    for library in _usable(name):
+        yield library, dtype
+
+
+@pytest.fixture(scope="module", params=_typed_parameters(name for name in LIBRARIES if name != "jax"))
+def typed_eager_library(request):
+    """A pair (library, dtype name), without JAX."""
     name, dtype = request.param
     for library in _usable(name):
         yield library, dtype

@@ -534,6 +534,7 @@ def test_what_a_factored_field_cannot_do(function, text):
     )  # the plain function is the remedy, and works
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
 def test_failures_name_their_place_and_keep_what_was_computed():
     """An exception in F, NaN in mid-run: t, step, rank, stage."""
     for bad in (

@@ -24,6 +24,11 @@ from hypothesis import strategies as st
 from dlra import LowRank, linalg
 from dlra.backend import norm
 
+# array-api-strict squares the entries before a norm that overflows is scaled
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:(overflow|invalid value) encountered in multiply:RuntimeWarning"
+)
+
 SCALES = {
     "float32": (1e-30, 1e-22, 1e-8, 1.0, 1e20, 1e30),
     "complex64": (1e-30, 1e-22, 1e-8, 1.0, 1e20, 1e30),
@@ -71,8 +76,8 @@ def test_orthonormalize_spans_the_range_at_any_scale(typed_library, rng):
         assert distance_to_span(A, Q) <= 20 * eps(dtype)
 
 
-def test_orthonormalize_drops_dependent_columns_at_any_scale(typed_library, rng):
-    library, dtype = typed_library
+def test_orthonormalize_drops_dependent_columns_at_any_scale(typed_eager_library, rng):
+    library, dtype = typed_eager_library
     for scale in SCALES[dtype]:
         B, C = normal(rng, (M, 2), dtype), normal(rng, (2, R), dtype)
         A = library.asarray((scale * (B @ C)).astype(dtype))
@@ -99,16 +104,16 @@ def test_orthonormalize_columns_of_very_different_scale(library, rng):
     assert distance_to_span(A[:, 1:2], Q) <= 20 * eps("float64")
 
 
-def test_orthonormalize_special_shapes(library, rng):
-    zero = linalg.orthonormalize(library.asarray(np.zeros((5, 3))))
+def test_orthonormalize_special_shapes(eager_library, rng):
+    zero = linalg.orthonormalize(eager_library.asarray(np.zeros((5, 3))))
     assert zero.shape == (5, 0)
-    empty = linalg.orthonormalize(library.asarray(np.zeros((5, 0))))
+    empty = linalg.orthonormalize(eager_library.asarray(np.zeros((5, 0))))
     assert empty.shape == (5, 0)
-    fat = library.asarray(normal(rng, (3, 7)))
+    fat = eager_library.asarray(normal(rng, (3, 7)))
     Q = linalg.orthonormalize(fat)
     check_basis(Q, like=fat, columns=7)
     assert Q.shape == (3, 3)
-    one = linalg.orthonormalize(library.asarray([[-2.0]]))
+    one = linalg.orthonormalize(eager_library.asarray([[-2.0]]))
     assert one.shape == (1, 1) and abs(abs(float(one[0, 0])) - 1) < 1e-15
 
 
@@ -195,14 +200,14 @@ def test_augment_drops_what_is_already_there(library, rng):
     assert linalg.augment(library.asarray(U0), library.asarray(np.zeros((M, 0)))).shape == (M, R)
 
 
-def test_augment_never_exceeds_the_number_of_rows(library, rng):
-    U0 = library.asarray(random_orthonormal(rng, 6, 4))
-    X = library.asarray(normal(rng, (6, 5)))
+def test_augment_never_exceeds_the_number_of_rows(eager_library, rng):
+    U0 = eager_library.asarray(random_orthonormal(rng, 6, 4))
+    X = eager_library.asarray(normal(rng, (6, 5)))
     U = linalg.augment(U0, X)
     assert U.shape == (6, 6)
     check_augmented(U, U0, X, dtype="float64")
-    full = library.asarray(random_orthonormal(rng, 4, 4))
-    assert linalg.augment(full, library.asarray(normal(rng, (4, 2)))).shape == (4, 4)
+    full = eager_library.asarray(random_orthonormal(rng, 4, 4))
+    assert linalg.augment(full, eager_library.asarray(normal(rng, (4, 2)))).shape == (4, 4)
 
 
 @given(data=st.data())
@@ -347,8 +352,8 @@ def test_the_dropped_tail_is_the_largest_allowed(s, rtol, atol, min_rank, extra)
         assert np.linalg.norm(s[rank:]) <= theta + slack
 
 
-def test_truncation_is_the_best_approximation(typed_library, rng):
-    library, dtype = typed_library
+def test_truncation_is_the_best_approximation(typed_eager_library, rng):
+    library, dtype = typed_eager_library
     Y = with_singular_values(rng, (5, 2, 1), library, dtype)
     best = np.linalg.svd(wide(Y.to_dense()))
     expected = (best[0][:, :2] * best[1][:2]) @ best[2][:2]
@@ -357,8 +362,8 @@ def test_truncation_is_the_best_approximation(typed_library, rng):
     assert relative_error(Y1, expected) <= 100 * eps(dtype)
 
 
-def test_truncate_zero_keeps_one_direction(library):
-    zero = LowRank(*(library.asarray(np.zeros(shape)) for shape in ((M, R), (R, R), (N, R))))
+def test_truncate_zero_keeps_one_direction(eager_library):
+    zero = LowRank(*(eager_library.asarray(np.zeros(shape)) for shape in ((M, R), (R, R), (N, R))))
     Y1, discarded = linalg.truncate(zero, rtol=1e-3)
     assert Y1.rank == 1 and discarded == 0.0
     assert orthonormality(Y1.U) < 1e-15 and not np.any(to_numpy(Y1.to_dense()))
@@ -391,26 +396,26 @@ def test_rotate_keeps_orthonormality_over_many_steps(rng, dtype):
     assert distance_to_span(U, Q) <= 3e3 * eps(dtype), "the span drifted"
 
 
-def test_rotate_in_every_library(library, rng):
+def test_rotate_in_every_library(eager_library, rng):
     U, P = random_orthonormal(rng, M, R, "complex128"), random_orthonormal(rng, R, R, "complex128")
-    assert relative_error(linalg.rotate(library.asarray(U), library.asarray(P)), U @ P) < 1e-15
+    assert relative_error(linalg.rotate(eager_library.asarray(U), eager_library.asarray(P)), U @ P) < 1e-15
 
 
-def test_embed_and_block_diagonal(library, rng):
+def test_embed_and_block_diagonal(eager_library, rng):
     A, B = normal(rng, (2, 3), "complex128"), normal(rng, (1, 2), "complex128")
-    S = linalg.embed(library.asarray(A), 4, 5)
+    S = linalg.embed(eager_library.asarray(A), 4, 5)
     expected = np.zeros((4, 5), dtype=complex)
     expected[:2, :3] = A
     np.testing.assert_array_equal(to_numpy(S), expected)
-    D = linalg.block_diagonal(library.asarray(A), library.asarray(B))
+    D = linalg.block_diagonal(eager_library.asarray(A), eager_library.asarray(B))
     expected = np.zeros((3, 5), dtype=complex)
     expected[:2, :3], expected[2:, 3:] = A, B
     np.testing.assert_array_equal(to_numpy(D), expected)
-    assert library.owns(S) and library.owns(D)
+    assert eager_library.owns(S) and eager_library.owns(D)
 
 
-def test_norm_neither_overflows_nor_underflows(typed_library):
-    library, dtype = typed_library
+def test_norm_neither_overflows_nor_underflows(typed_eager_library):
+    library, dtype = typed_eager_library
     for scale in SCALES[dtype]:
         A = library.asarray(np.full((3, 3), scale, dtype=dtype))
         np.testing.assert_allclose(norm(A) / scale, 3.0, rtol=1e-6)
