@@ -306,7 +306,7 @@ class Run:
             nsteps=self.nsteps,
             status=status,
             message=message,
-            method=self.integrator.identity(),
+            method=repr(self.integrator),
             saved=None if self.save is None else record.saved,
             t_events=self.t_events,
             y_events=self.y_events,

@@ -116,9 +116,7 @@ class Adaptive:
         rtol = (1e-10 if eps(X0[0]) < 1e-10 else 1e-5) if self.rtol is None else self.rtol
         tableau, end, step = DORMAND_PRINCE, t + h, h
         increments = [0.0 * X for X in X0]
-        resolution = (
-            4 * eps(X0[0]) * _norm(X0)
-        )  # of X0 + increments: no use in chasing smaller errors of decayed X
+        resolution = 4 * eps(X0[0]) * _norm(X0)  # of X0 + increments, also where X has decayed
         X, first = X0, equation.first(t)
         while True:
             last = abs(end - t) <= abs(step) * (1 + 1e-12)

@@ -339,7 +339,9 @@ def test_failure_in_a_run():
     pytest.importorskip("h5py")
     result = dlra_command(*UNSTABLE, "--json", "a.json", "--out", "a.h5")
     assert result.exit_code == 1
-    assert result.stderr.startswith("error: augmented-bug failed at t = ") and result.stderr.count("\n") == 1
+    warning, error = result.stderr.splitlines()
+    assert warning.startswith("warning: dt times the fastest rate")
+    assert error.startswith("error: augmented-bug failed at t = ")
     assert "failed at t = " in result.stdout
     found = read("a.json")
     assert found["status"] == -1 and found["message"].startswith("augmented-bug failed")

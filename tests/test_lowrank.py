@@ -48,6 +48,11 @@ def variants(rng, dtype, library, m=M, n=N) -> dict[str, LowRank]:
         some["no core"] = loose(rng, m, n, 2, 2, dtype, library, core=False)
         some["orthonormal"] = random_lowrank(rng, m, n, R, dtype, library)
         some["known orthonormal"] = random_lowrank(rng, m, n, R, dtype, library).truncate()
+        Q = some["known orthonormal"]
+        K, L = library.asarray(normal(rng, (m, R), dtype)), library.asarray(normal(rng, (n, R), dtype))
+        some["lift of the K-step"] = LowRank._make(K, None, Q.V, linalg.RIGHT)
+        some["lift of the L-step"] = LowRank._make(Q.U, None, L, linalg.LEFT)
+        some["orthonormal, no core"] = LowRank._make(Q.U, None, Q.V, linalg.BOTH)
         some["sum"] = random_lowrank(rng, m, n, 2, dtype, library) + loose(rng, m, n, 1, 2, dtype, library)
         some["sum without cores"] = some["no core"] + some["no core"]
     return some
@@ -68,6 +73,8 @@ def check(result, expected, library, dtype, tolerance=200) -> None:
         dtype_name(a.dtype) for a in (result.dtype, result.U, result.S, result.V) if hasattr(a, "dtype")
     } == {dtype}
     assert result.shape == expected.shape
+    for Q, side in ((result.U, linalg.LEFT), (result.V, linalg.RIGHT)):
+        assert not result._orthonormal & side or orthonormality(Q) <= 50 * eps(dtype), "a wrong claim"
     assert relative_error(result, expected) <= tolerance * eps(dtype)
     assert relative_error(result.to_dense(), expected) <= tolerance * eps(dtype)
 

@@ -472,6 +472,22 @@ def test_a_step_that_fails():
     assert caught.value.solution is None and isinstance(caught.value.__cause__, IndexError)
 
 
+def test_a_failure_outside_f_names_the_stage_too():
+    def broken(t, h, equation):
+        if equation.stage == "S":
+            yield [equation.ask(t, equation.X)]
+            raise np.linalg.LinAlgError("SVD did not converge")
+        (values,) = yield [equation.ask(t, equation.X)]
+        return [h * k for k in equation.slopes(t, values)]
+
+    F, Y0 = problem()
+    with pytest.raises(
+        SolveError, match=r"step 1 .*rank 3, stage S at t = 0: .*SVD did not converge"
+    ) as caught:
+        dlra.solve(F, (0, 1), Y0, BUG(substep=broken), dt=0.1)
+    assert isinstance(caught.value.__cause__, np.linalg.LinAlgError) and len(caught.value.solution.y) == 1
+
+
 def test_failures_of_iterate():
     F, Y0 = problem()
     states = dlra.iterate(failing_at_call(25, F), (0, 1), Y0, dt=0.1)

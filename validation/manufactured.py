@@ -77,7 +77,7 @@ class Rotating:
     def _rotated(self, i: int, t: float) -> np.ndarray:
         w, X = self._eigen[i]
         Z = X @ (np.exp(-1j * t * w)[:, None] * (X.conj().T @ self._Q[i]))
-        return Z if np.dtype(self.dtype).kind == "c" else Z.real
+        return Z if np.dtype(self.dtype).kind == "c" else np.real(Z)
 
     def factors(self, t: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """U(t), the singular values, V(t)."""
@@ -90,7 +90,7 @@ class Rotating:
     def _g(self, Y: np.ndarray) -> np.ndarray:
         if np.dtype(self.dtype).kind != "c":
             return np.sin(2 * Y)
-        return np.sin(2 * Y.real) + 1j * np.cos(Y.real + Y.imag) * Y.imag
+        return np.sin(2 * np.real(Y)) + 1j * np.cos(np.real(Y) + np.imag(Y)) * np.imag(Y)
 
     def F(self, t: float, Y: np.ndarray) -> np.ndarray:
         """The field, of a dense array."""
