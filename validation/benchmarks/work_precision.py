@@ -198,8 +198,8 @@ def main() -> None:
         "# Measured: error against time\n\n"
         "Written by `python -m validation.benchmarks.work_precision`. Whole runs on one BLAS thread, decompositions\n"
         "of the linear part not counted; relative Frobenius errors at the end against the reference. Each run was\n"
-        "timed once, on a machine that was doing other work as well, so that times are good to a factor of two. Compare\n"
-        f"ratios: absolute times are of one machine ({describe()}).\n\n![](images/work-precision.png)\n\n"
+        "timed once, on a machine that was doing other work as well, so that times are good to a factor of two.\n"
+        f"Compare ratios: absolute times are of one machine ({describe()}).\n\n![](images/work-precision.png)\n\n"
     )
     (DOCS / "measured.md").write_text(head + "\n".join(table(title, rows) for title, rows in results.items()))
 
