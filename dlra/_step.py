@@ -86,7 +86,7 @@ def warn_of_blindness(integrator: Integrator, Ys: tuple[Any, ...], values: tuple
         image = value @ both
         normal = image[:, 1:] - Y._U @ (H(Y._U) @ image[:, 1:])
         whole = norm(image[:, :1])
-        if whole > 0 and norm(normal) > 0.5 * whole:
+        if whole > 0 and norm(normal) > 0.7 * whole:
             which = f"Y0[{i}]" if len(Ys) > 1 else "Y0"
             warnings.warn(
                 f"about {min(1.0, norm(normal) / whole):.0%} of F(t0, Y0) is normal to the tangent space at {which} "
