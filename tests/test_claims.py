@@ -314,7 +314,7 @@ def test_too_low_a_rank_costs_the_normal_component_and_no_more():
 
 @pytest.fixture(scope="module")
 def schroedinger():
-    return problems.schroedinger(n=40)
+    return problems.schroedinger(n=30)
 
 
 def drifts(problem, method, dt, rank=8) -> tuple[float, float]:

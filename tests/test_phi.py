@@ -90,16 +90,25 @@ def test_phi_in_every_library(library):
 # ---- the flow of Z' = L Z + Z R ----------------------------------------------------------------------------------
 
 
-def phi_of_operator(L, R, h, Z1, Z2):
-    """phi₁(h𝓛) Z1 + phi₂(h𝓛) Z2 through the exponential of a block matrix with the Kronecker sum of L and R."""
-    m, n = Z1.shape
+def phi_matrices(L, R, h, m, n):
+    """phi₁(h𝓛) and phi₂(h𝓛) through the exponential of a block matrix with the Kronecker sum of L and R."""
     L = np.zeros((m, m)) if L is None else L
     R = np.zeros((n, n)) if R is None else R
     K = np.kron(np.eye(n), L) + np.kron(R.T, np.eye(m))
     I, O = np.eye(m * n), np.zeros((m * n, m * n))
     blocks = scipy.linalg.expm(np.block([[h * K, I, O], [O, O, I], [O, O, O]]))
-    phi1, phi2 = blocks[: m * n, m * n : 2 * m * n], blocks[: m * n, 2 * m * n :]
-    return (phi1 @ Z1.ravel(order="F") + phi2 @ Z2.ravel(order="F")).reshape(m, n, order="F")
+    return blocks[: m * n, m * n : 2 * m * n], blocks[: m * n, 2 * m * n :]
+
+
+def apply_to(matrix, Z):
+    """A matrix that acts on the columns of Z, one below the other."""
+    return (matrix @ Z.ravel(order="F")).reshape(Z.shape, order="F")
+
+
+def phi_of_operator(L, R, h, Z1, Z2):
+    """phi₁(h𝓛) Z1 + phi₂(h𝓛) Z2."""
+    phi1, phi2 = phi_matrices(L, R, h, *Z1.shape)
+    return apply_to(phi1, Z1) + apply_to(phi2, Z2)
 
 
 def jordan(n):
@@ -140,13 +149,14 @@ def test_flow_against_the_exponential_of_the_kronecker_sum(rng, left, right):
     m, n = 5, 4
     L, R = operator(rng, left, m), operator(rng, right, n)
     for h in (0.3, -0.01, 1e-7):
+        phi1, phi2 = phi_matrices(L, R, h, m, n)
         for dtype in ("float64", "complex128"):
             Z1, Z2 = normal(rng, (m, n), dtype), normal(rng, (m, n), dtype)
             flow = SylvesterFlow(*(None if A is None else Coordinates.of(A) for A in (L, R)))
             got = flow.leave(flow.phi(h, flow.enter(Z1), flow.enter(Z2)))
-            assert relative_error(got, phi_of_operator(L, R, h, Z1, Z2)) < 1e-12
+            assert relative_error(got, apply_to(phi1, Z1) + apply_to(phi2, Z2)) < 1e-12
             got = flow.leave(flow.phi(h, flow.enter(Z1)))
-            assert relative_error(got, phi_of_operator(L, R, h, Z1, 0 * Z1)) < 1e-12
+            assert relative_error(got, apply_to(phi1, Z1)) < 1e-12
             applied = flow.leave(flow.apply(flow.enter(Z1)))
             expected = (0 if L is None else L @ Z1) + (0 if R is None else Z1 @ R)
             assert np.linalg.norm(applied - expected) <= 1e-13 * (1 + np.linalg.norm(expected))
@@ -255,6 +265,8 @@ def test_full_rank_step_is_exact(rng, kind, mass):
 @pytest.mark.parametrize("kind", ["hermitian", "skew", "jordan"])
 def test_full_rank_step_in_every_library(library, rng, kind):
     """Dense operators: real results of complex coordinates, and real with complex sides, need care in some."""
+    if library.name == "jax" and kind != "hermitian":
+        pytest.skip("one case is enough where every operation is compiled")
     n = 4 if library.name == "jax" else 6
     dtype = "float64"
     A, B = operator(rng, kind, n), operator(rng, "skew" if kind == "hermitian" else "hermitian", n)
