@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from dlra.checkpoint import Checkpoint
     from dlra.errors import DlraWarning, SolveError
     from dlra.field import factored
-    from dlra.integrators import BUG, AugmentedBUG, Galerkin, ProjectorSplitting
+    from dlra.integrators import (
+        BUG,
+        AugmentedBUG,
+        Galerkin,
+        MidpointBUG,
+        ParallelBUG,
+        ProjectorSplitting,
+        SecondOrderParallelBUG,
+    )
     from dlra.lazy import LazySum, matmul
     from dlra.lowrank import LowRank
     from dlra.semilinear import SemiLinear
@@ -30,7 +38,15 @@ _HOME = {
     "checkpoint": ("Checkpoint",),
     "errors": ("DlraWarning", "SolveError"),
     "field": ("factored",),
-    "integrators": ("BUG", "AugmentedBUG", "Galerkin", "ProjectorSplitting"),
+    "integrators": (
+        "BUG",
+        "AugmentedBUG",
+        "Galerkin",
+        "MidpointBUG",
+        "ParallelBUG",
+        "ProjectorSplitting",
+        "SecondOrderParallelBUG",
+    ),
     "lazy": ("LazySum", "matmul"),
     "lowrank": ("LowRank",),
     "semilinear": ("SemiLinear",),
@@ -49,7 +65,10 @@ __all__ = [
     "Galerkin",
     "LazySum",
     "LowRank",
+    "MidpointBUG",
+    "ParallelBUG",
     "ProjectorSplitting",
+    "SecondOrderParallelBUG",
     "SemiLinear",
     "Solution",
     "SolveError",

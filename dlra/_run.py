@@ -55,6 +55,7 @@ class Run:
         self.Ys, self.system = checks.check_state(Y0)
         self.field = Field(F, self.Ys, args, self.system)
         self.integrator.check(self.Ys, self.field)
+        self.Ys = self.integrator.prepared(self.Ys, self.field)
         self._warn_if_unstable(F)
         self.rng = np.random.default_rng(rng)
         self.field.rng = self.rng

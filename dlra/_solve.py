@@ -223,6 +223,7 @@ def step(
     integrator = integrators.by_name(method)
     field = Field(F, Ys, args, system)
     integrator.check(Ys, field)
+    Ys = integrator.prepared(Ys, field)
     try:
         result = advance(integrator, field, t, h, Ys, first=True)
     except StageError as error:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from dlra._checks import orthonormal, rank_of
-from dlra.backend import H, all_finite, dtype_name, from_host, namespace, norm
+from dlra.backend import H, all_finite, dtype_name, eps, from_host, namespace, norm
 from dlra.errors import DlraWarning, SolveError, StageError
 from dlra.field import CallError, Field, operands_hint
-from dlra.integrators import Ask, Integrator, StepResult, drive
+from dlra.integrators import Ask, Integrator, StepResult, drive, one_sided
 from dlra.lowrank import LowRank
 from dlra.solution import compact
 
@@ -42,6 +42,8 @@ def advance(
         stage = ask.stage
         try:
             values = field(ask.t, ask.Ys)
+            if first and field.nfev == 1:
+                check_symmetry(Ys, values)
             if probe and field.nfev == 1:
                 warn_of_blindness(integrator, Ys, values)
             return values
@@ -70,6 +72,27 @@ def advance(
     return StepResult(Ys, result.discarded, result.normal)
 
 
+def check_symmetry(Ys: tuple[Any, ...], values: tuple[Any, ...]) -> None:
+    """Raise a ValueError where a field that is declared symmetric has a value that is not Hermitian."""
+    for Y, value in zip(Ys, values, strict=True):
+        if not one_sided(Y):
+            continue
+        omega = _gaussian(Y._U, 1)
+        image = value @ omega
+        asymmetry = norm(image - value.H @ omega)
+        if asymmetry > 1e4 * eps(omega) * norm(image):
+            raise ValueError(
+                f"the field is declared symmetric, but F(t, Y) of a Hermitian Y is not: F and its adjoint differ by "
+                f"about {asymmetry / norm(image):.1e}; drop symmetric=True, or mend F"
+            )
+
+
+def _gaussian(like: Any, columns: int) -> Any:
+    """The same Gaussian matrix in every call, with as many rows as ``like``."""
+    omega = np.random.default_rng(0).standard_normal((like.shape[0], columns))
+    return from_host(omega.astype(dtype_name(like.dtype)), like)
+
+
 def warn_of_blindness(integrator: Integrator, Ys: tuple[Any, ...], values: tuple[Any, ...]) -> None:
     """Warn where most of F(t0, Y0) is normal to the tangent space at Y0, and so invisible to the method.
 
@@ -77,11 +100,10 @@ def warn_of_blindness(integrator: Integrator, Ys: tuple[Any, ...], values: tuple
     """
     if not integrator.moves_bases:
         return
-    rng = np.random.default_rng(0)
     for i, (Y, value) in enumerate(zip(Ys, values, strict=True)):
         if not isinstance(Y, LowRank):
             continue
-        omega = from_host(rng.standard_normal((Y.shape[1], 1)).astype(dtype_name(Y.dtype)), Y._V)
+        omega = _gaussian(Y._V, 1)
         both = namespace(omega).concat((omega, omega - Y._V @ (H(Y._V) @ omega)), axis=1)
         image = value @ both
         normal = image[:, 1:] - Y._U @ (H(Y._U) @ image[:, 1:])

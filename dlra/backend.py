@@ -155,6 +155,11 @@ def H(a: Array) -> Array:
     return namespace(a).conj(a).mT if is_complex(a) else a.mT
 
 
+def hermitian_part(a: Array) -> Array:
+    """Return (a + aᴴ) / 2, Hermitian to the last bit."""
+    return 0.5 * (a + H(a))
+
+
 def conj(a: Array) -> Array:
     """Return the entrywise conjugate; real arrays as they are."""
     return namespace(a).conj(a) if is_complex(a) else a

@@ -125,13 +125,31 @@ def truncate(
 def svd_truncate(
     like: LowRank, U: Array, S: Array, V: Array, rtol: float, atol: float, min_rank: int, max_rank: int | None
 ) -> tuple[LowRank, float]:
-    """As :func:`truncate`, for U S Vᴴ with orthonormal U, V; the result is made by the class of ``like``."""
+    """As :func:`truncate`, for U S Vᴴ with orthonormal U, V; the result is made by the class of ``like``.
+
+    Where V is U, the very same array, S is Hermitian, and so is the result, again with one array for both.
+    """
+    if V is U:
+        return _eigh_truncate(like, U, S, rtol, atol, min_rank, max_rank)
     P, s, Qh = svd(S)
     rank, discarded = truncation_rank(s, rtol, atol, min_rank, max_rank)
     xp = namespace(S)
     core = _diagonal(xp, s[:rank], S)
     Y1 = like._make(rotate(U, P[:, :rank]), core, rotate(V, H(Qh[:rank, :])), BOTH)
     return Y1, discarded
+
+
+def _eigh_truncate(
+    like: LowRank, U: Array, S: Array, rtol: float, atol: float, min_rank: int, max_rank: int | None
+) -> tuple[LowRank, float]:
+    """U S Uᴴ with Hermitian S, truncated to its eigenvalues of largest modulus: U₁ diag(λ) U₁ᴴ."""
+    xp = namespace(S)
+    eigenvalues, P = xp.linalg.eigh(S)
+    order = xp.argsort(-abs(eigenvalues))
+    eigenvalues, P = xp.take(eigenvalues, order, axis=0), xp.take(P, order, axis=1)
+    rank, discarded = truncation_rank(abs(eigenvalues), rtol, atol, min_rank, max_rank)
+    U1 = rotate(U, P[:, :rank])
+    return like._make(U1, _diagonal(xp, eigenvalues[:rank], S), U1, BOTH), discarded
 
 
 def truncation_rank(

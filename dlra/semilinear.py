@@ -15,6 +15,7 @@ from dlra.backend import (
     H,
     conj,
     dtype_name,
+    hermitian_part,
     is_array,
     is_complex,
     is_linear_operator,
@@ -57,6 +58,9 @@ class SemiLinear:
         sparse), or None. It is **not** multiplied by E⁻¹.
     E : array or sparse matrix, of the shape of A and B, optional
         Mass matrix; factorised once, never inverted. Where B is given too, m = n.
+    symmetric : bool
+        Whether B = Aᴴ and G(t, Yᴴ) = G(t, Y)ᴴ, so that a Hermitian Y0 stays Hermitian: see
+        :func:`dlra.factored`.
 
     Notes
     -----
@@ -78,7 +82,7 @@ class SemiLinear:
     3
     """
 
-    def __init__(self, A: Any, B: Any = None, G: Any = None, *, E: Any = None):
+    def __init__(self, A: Any, B: Any = None, G: Any = None, *, E: Any = None, symmetric: bool = False):
         for name, M in (("A", A), ("B", B), ("E", E)):
             _check_square(name, M)
         if A is None and B is None:
@@ -96,9 +100,13 @@ class SemiLinear:
         left = None if A is None else StiffOperator(A, E, solve)
         right = None
         if B is not None:
-            right = (
-                left if left is not None and _is_adjoint(B, A) else StiffOperator(lazy.adjoint(B), E, solve)
+            same = left is not None and (_is_adjoint(B, A) or (symmetric and is_linear_operator(B)))
+            right = left if same else StiffOperator(lazy.adjoint(B), E, solve)
+        if symmetric and right is not left:
+            raise ValueError(
+                "symmetric=True needs B = Aᴴ (bit by bit), so that A Y + Y B is Hermitian with Y"
             )
+        self.symmetric = bool(symmetric)
         self.operators: tuple[StiffOperator | None, StiffOperator | None] = (left, right)
         """E⁻¹A and the adjoint E⁻¹Bᴴ of B E⁻ᴴ."""
 
@@ -241,7 +249,7 @@ class StiffOperator:
                 L = None  # not positive definite
             if L is not None and bool(xp.all(xp.isfinite(L))):
                 half = xp.linalg.solve(L, M)
-                eigenvalues, Q = xp.linalg.eigh(_hermitian_part(xp.linalg.solve(L, H(half))))
+                eigenvalues, Q = xp.linalg.eigh(hermitian_part(xp.linalg.solve(L, H(half))))
                 return Coordinates(None, eigenvalues, xp.linalg.solve(H(L), Q), H(Q) @ H(L))
         return Coordinates.of(xp.linalg.solve(E, M))
 
@@ -290,10 +298,6 @@ def _sparse_lu(E: Any) -> Any:
         return splu(E.tocsc().astype(np.result_type(E.dtype, np.float64)))
     except RuntimeError:
         raise ValueError(_SINGULAR) from None
-
-
-def _hermitian_part(M: Array) -> Array:
-    return 0.5 * (M + H(M))
 
 
 def _hermitian(M: Array) -> bool:

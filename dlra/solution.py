@@ -230,7 +230,8 @@ def _unpack(a: np.ndarray, like: Array | None) -> Array:
 def compact(Y: Any) -> Any:
     """Y with every factor contiguous, so that a file can restore it bit for bit, strides included."""
     if isinstance(Y, LowRank):
-        U, S, V = (_compact(a) for a in (Y._U, Y.S, Y._V))
+        U, S = _compact(Y._U), _compact(Y.S)
+        V = U if Y._V is Y._U else _compact(Y._V)
         return Y if (U is Y._U and S is Y._S and V is Y._V) else LowRank._make(U, S, V, Y._orthonormal)
     return _compact(Y)
 
@@ -277,7 +278,8 @@ def portable(value: Any) -> Any:
     """A result of ``save`` with every LowRank and every array of another library in a form that a file can hold."""
     if isinstance(value, LowRank):
         core = None if value._S is None else _pack(value._S)
-        return {_LOWRANK: [_pack(value._U), core, _pack(value._V), value._orthonormal]}
+        right = None if value._V is value._U else _pack(value._V)  # one array for both sides stays one
+        return {_LOWRANK: [_pack(value._U), core, right, value._orthonormal]}
     if type(value) is dict:
         return {key: portable(v) for key, v in value.items()}
     if type(value) in (list, tuple):
@@ -291,7 +293,7 @@ def revived(value: Any, like: Array | None = None) -> Any:
         if list(value) == [_LOWRANK]:
             *factors, orthonormal = value[_LOWRANK]
             U, S, V = (None if a is None else _unpack(a, like) for a in factors)
-            return LowRank._make(U, S, V, orthonormal)
+            return LowRank._make(U, S, U if V is None else V, orthonormal)
         if list(value) == [_ARRAY]:
             return _unpack(value[_ARRAY], like)
         return {key: revived(v, like) for key, v in value.items()}

@@ -12,12 +12,15 @@ import re
 from typing import Any
 
 from dlra.integrators._base import Integrator, RankAdaptive, WithSubstep, advanced, augmented, with_cores
-from dlra.integrators._equations import Equation, k_equation, l_equation, s_equation
+from dlra.integrators._equations import Equation, k_equation, l_equation, one_sided, s_equation
 from dlra.integrators._protocol import Ask, StepResult, drive, together
 from dlra.integrators.augmented_bug import AugmentedBUG
 from dlra.integrators.bug import BUG
 from dlra.integrators.galerkin import Galerkin
+from dlra.integrators.midpoint_bug import MidpointBUG
+from dlra.integrators.parallel_bug import ParallelBUG
 from dlra.integrators.projector_splitting import ProjectorSplitting
+from dlra.integrators.second_order_parallel_bug import SecondOrderParallelBUG
 
 __all__ = [
     "BUG",
@@ -26,8 +29,11 @@ __all__ = [
     "Equation",
     "Galerkin",
     "Integrator",
+    "MidpointBUG",
+    "ParallelBUG",
     "ProjectorSplitting",
     "RankAdaptive",
+    "SecondOrderParallelBUG",
     "StepResult",
     "WithSubstep",
     "advanced",
@@ -37,13 +43,23 @@ __all__ = [
     "k_equation",
     "l_equation",
     "names",
+    "one_sided",
     "s_equation",
     "together",
     "with_cores",
 ]
 
 _METHODS: dict[str, type[Integrator]] = {
-    cls.name: cls for cls in (BUG, AugmentedBUG, ProjectorSplitting, Galerkin)
+    cls.name: cls
+    for cls in (
+        BUG,
+        AugmentedBUG,
+        ParallelBUG,
+        MidpointBUG,
+        SecondOrderParallelBUG,
+        ProjectorSplitting,
+        Galerkin,
+    )
 }
 
 

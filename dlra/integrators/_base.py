@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar
 
 from dlra import linalg, substeps
-from dlra.backend import Array, norm, weak
+from dlra.backend import Array, H, eps, hermitian_part, namespace, norm, weak, zeros
 from dlra.errors import DlraWarning
-from dlra.integrators._equations import Equation
+from dlra.integrators._equations import Equation, one_sided
 from dlra.integrators._protocol import StepResult, Steps
 from dlra.lowrank import BOTH, LowRank
 
@@ -24,7 +24,11 @@ class Integrator(ABC):
     """One step of a method: options only, no state."""
 
     name: ClassVar[str]
+    order: ClassVar[int]
+    """Order of convergence, which the choice of the step length rests on."""
     moves_bases: ClassVar[bool] = True
+    keeps_symmetry: ClassVar[bool] = False
+    """Whether states stay Hermitian under a symmetric field, so that one side needs to be computed only."""
 
     def __post_init__(self) -> None:  # noqa: B027
         """Check the options."""
@@ -53,6 +57,14 @@ class Integrator(ABC):
 
     def check(self, Ys: Members, field: Any) -> None:  # noqa: B027
         """Raise an error, or warn, where the options do not fit the state or the field. Called once before a run."""
+
+    def prepared(self, Ys: Members, field: Any) -> Members:
+        """Ys as the steps of a run want it: Hermitian members of a symmetric field with one array for both sides,
+        all others with two."""
+        return tuple(
+            _sided(Y, symmetric and self.keeps_symmetry) if isinstance(Y, LowRank) else Y
+            for Y, symmetric in zip(Ys, field.symmetric, strict=True)
+        )
 
     def is_explicit(self, field: Any) -> bool:
         """Whether steps that are too long for the field make the method unstable."""
@@ -84,7 +96,11 @@ class WithSubstep(Integrator):
         """Increments of the unknowns; an equation without any (K and L of dense members) asks for nothing."""
         if not equation.X:
             return []
-        return (yield from substeps.resolve(self.substep)(t, h, equation))
+        increments = yield from substeps.resolve(self.substep)(t, h, equation)
+        return [
+            hermitian_part(dX) if hermitian else dX
+            for dX, hermitian in zip(increments, equation.hermitian, strict=True)
+        ]
 
     def is_explicit(self, field: Any) -> bool:
         return substeps.is_explicit(substeps.resolve(self.substep), bool(field.linear))
@@ -143,16 +159,48 @@ class RankAdaptive(Integrator):
 
 
 def augmented(Ys: Members, dK: list[Array], dL: list[Array]) -> Members:
-    """Carry Ys into the bases Û = [U₀ | ·] ∋ dK and V̂ = [V₀ | ·] ∋ dL, unchanged: Ŝ = [[S₀, 0], [0, 0]]."""
-    increments = iter(zip(dK, dL, strict=True))
+    """Carry Ys into the bases Û = [U₀ | ·] ∋ dK and V̂ = [V₀ | ·] ∋ dL, unchanged: Ŝ = [[S₀, 0], [0, 0]].
+
+    ``dL`` lacks one-sided members, as the L-equation does.
+    """
+    left, right = iter(dK), iter(dL)
     out = []
     for Y in Ys:
         if isinstance(Y, LowRank):
-            dK_i, dL_i = next(increments)
-            U, V = linalg.augment(Y._U, dK_i), linalg.augment(Y._V, dL_i)
+            U = linalg.augment(Y._U, next(left))
+            V = U if one_sided(Y) else linalg.augment(Y._V, next(right))
             Y = LowRank._make(U, linalg.embed(Y.S, U.shape[1], V.shape[1]), V, BOTH)
         out.append(Y)
     return tuple(out)
+
+
+def parallel_cores(
+    Ys: Members, Y_hat: Members, S: list[Array], dK: list[Array], dL: list[Array]
+) -> list[Array]:
+    """Put the cores of the parallel integrators together: [[S(t₁), L(t₁)ᴴ Ṽ], [Ũᴴ K(t₁), 0]].
+
+    Ys carry the bases of the small equations, Y_hat those augmented by Ũ and Ṽ; Ũᴴ K(t₁) = Ũᴴ dK, because Ũ is
+    orthogonal to the range of K(t₀).
+    """
+    left, right = iter(dK), iter(dL)
+    cores = []
+    for Y, Z, core in zip(Ys, Y_hat, S, strict=True):
+        if isinstance(Y, LowRank):
+            p, q = core.shape
+            below = H(Z._U[:, p:]) @ next(left)
+            beside = H(below) if one_sided(Y) else H(next(right)) @ Z._V[:, q:]
+            xp = namespace(core)
+            zero = zeros((below.shape[0], beside.shape[1]), core)
+            core = xp.concat((xp.concat((core, beside), axis=1), xp.concat((below, zero), axis=1)), axis=0)
+        cores.append(core)
+    return cores
+
+
+def truncated_to(Y: Any, Z: Any) -> Any:
+    """Z, which has orthonormal factors, truncated to the rank of Y; a dense member as it is."""
+    if not isinstance(Z, LowRank):
+        return Z
+    return linalg.svd_truncate(Z, Z._U, Z.S, Z._V, 0.0, 0.0, Y.rank, Y.rank)[0]
 
 
 def with_cores(Ys: Members, cores: list[Array]) -> Members:
@@ -175,6 +223,26 @@ def normal_component(Ys: Members, slopes: list[Array] | None) -> float:
         return math.nan
     parts = [norm(F[Y.rank :, Y.rank :]) for Y, F in zip(Ys, slopes, strict=True) if isinstance(Y, LowRank)]
     return math.hypot(*parts)
+
+
+def _sided(Y: LowRank, symmetric: bool) -> LowRank:
+    """Y with V the very array U where it is Hermitian and the field symmetric, else with two arrays."""
+    if symmetric:
+        core = Y.S if Y._V is Y._U else Y.S @ (H(Y._V) @ Y._U)
+        core = hermitian_part(core)
+        size, asymmetry = Y.norm(), (Y - LowRank._make(Y._U, core, Y._U)).norm()
+        if asymmetry <= 100 * eps(core) * size:
+            return LowRank._make(Y._U, core, Y._U, BOTH)
+        if asymmetry <= 1e-6 * size:
+            warnings.warn(
+                f"the field is declared symmetric, but Y0 differs from its adjoint by {asymmetry / size:.1e} ‖Y0‖: "
+                f"both sides are computed; start from (Y0 + Y0.H) / 2 to halve the cost",
+                DlraWarning,
+                stacklevel=5,
+            )
+    if Y._V is not Y._U:
+        return Y
+    return LowRank._make(Y._U, Y.S, namespace(Y._V).asarray(Y._V, copy=True), BOTH)
 
 
 def _shown(value: Any) -> str:

@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dlra.backend import Array, H, all_finite, zeros
+from dlra.backend import Array, H, all_finite, hermitian_part, zeros
 from dlra.errors import StageError
 from dlra.integrators._protocol import Ask
 from dlra.lowrank import BOTH, LEFT, RIGHT, LowRank
 
-__all__ = ["Equation", "k_equation", "l_equation", "s_equation"]
+__all__ = ["Equation", "k_equation", "l_equation", "one_sided", "s_equation"]
 
 Members = tuple[Any, ...]
 
@@ -41,6 +41,8 @@ class Equation:
         Whether the slopes without the stiff linear part are constant.
     start : tuple of values or None
         F at the initial value, where it is already known.
+    hermitian : list of bool
+        Per unknown whether it is the Hermitian core of a one-sided member.
     """
 
     def __init__(
@@ -52,8 +54,10 @@ class Equation:
         linear: list[Any] | None,
         constant: bool,
         start: Members | None,
+        hermitian: list[bool] | None = None,
     ):
         self.stage, self.X, self.lift, self.linear, self.constant = stage, X, lift, linear, constant
+        self.hermitian = hermitian or [False] * len(X)
         self._project = project
         self._start = start
         self._first: dict[bool, list[Array]] = {}
@@ -82,7 +86,7 @@ class Equation:
 
 def k_equation(Ys: Members, field: Any, start: Members | None = None) -> Equation:
     """The K-equation from Ys = (U₀ S₀ V₀ᴴ, ...); ``start``: values of F at Ys, if known. Dense members stay fixed."""
-    low = _low(Ys)
+    low = low_members(Ys)
 
     def lift(K: list[Array]) -> Members:
         return _replaced(
@@ -99,8 +103,11 @@ def k_equation(Ys: Members, field: Any, start: Members | None = None) -> Equatio
 
 
 def l_equation(Ys: Members, field: Any, start: Members | None = None) -> Equation:
-    """The L-equation from Ys = (U₀ S₀ V₀ᴴ, ...); ``start``: values of F at Ys, if known. Dense members stay fixed."""
-    low = _low(Ys)
+    """The L-equation from Ys = (U₀ S₀ V₀ᴴ, ...); ``start``: values of F at Ys, if known. Dense members stay fixed.
+
+    One-sided members are left out: there L = K.
+    """
+    low = [i for i in low_members(Ys) if not one_sided(Ys[i])]
 
     def lift(L: list[Array]) -> Members:
         return _replaced(
@@ -120,9 +127,9 @@ def s_equation(Ys: Members, field: Any, start: Members | None = None, backward: 
     """The S-equation in the bases of Ys, from their cores; dense members advance with it, as they are.
 
     ``backward`` gives S' = -Uᴴ F V for the cores (projector splitting); dense members advance forward all the
-    same.
+    same. The slopes of one-sided members are made Hermitian to the last bit.
     """
-    low = _low(Ys)
+    low = low_members(Ys)
     sign = -1.0 if backward else 1.0
 
     def lift(X: list[Array]) -> Members:
@@ -136,6 +143,7 @@ def s_equation(Ys: Members, field: Any, start: Members | None = None, backward: 
         for Y, value in zip(Ys, values, strict=True):
             if isinstance(Y, LowRank):
                 slope = H(Y._U) @ _product(value, Y._V, Y._U.shape[0], rest)
+                slope = hermitian_part(slope) if one_sided(Y) else slope
                 slopes.append(-slope if backward else slope)
             else:
                 slopes.append(value)
@@ -152,6 +160,7 @@ def s_equation(Ys: Members, field: Any, start: Members | None = None, backward: 
         linear,
         _constant(field),
         start,
+        [one_sided(Y) for Y in Ys],
     )
 
 
@@ -159,8 +168,17 @@ def _constant(field: Any) -> bool:
     return bool(field.linear) and field.constant_rest
 
 
-def _low(Ys: Members) -> list[int]:
+def low_members(Ys: Members) -> list[int]:
+    """Which members are LowRank."""
     return [i for i, Y in enumerate(Ys) if isinstance(Y, LowRank)]
+
+
+def one_sided(Y: Any) -> bool:
+    """Tell whether a member is U S Uᴴ with Hermitian S under a symmetric field, so that one side stands for both.
+
+    Inside a run this is so exactly where V *is* U, the very same array.
+    """
+    return isinstance(Y, LowRank) and Y._V is Y._U
 
 
 def _replaced(Ys: Members, indices: list[int], new: list[Any]) -> Members:
@@ -199,7 +217,7 @@ def _s_linear(operators: Any, Y: LowRank, sign: float) -> Any:
     if operators is None:
         return None
     left, right = operators
-    return (
-        None if left is None else sign * left.compressed(Y._U),
-        None if right is None else sign * H(right.compressed(Y._V)),
-    )
+    L = None if left is None else sign * left.compressed(Y._U)
+    if one_sided(Y):
+        return L, H(L)
+    return L, None if right is None else sign * H(right.compressed(Y._V))

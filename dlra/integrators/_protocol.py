@@ -20,7 +20,7 @@ class Ask(NamedTuple):
     Attributes
     ----------
     stage : str
-        "start", "K", "L" or "S".
+        "start", "K", "L", "S", or what else the method calls it.
     t : float
     Ys : tuple
         The members of the system, each a LowRank or a plain array.
@@ -44,11 +44,15 @@ class StepResult:
     normal : float
         The normal component of F seen by the step, ‖Ũᴴ F(t₀, Y₀) Ṽ‖ over all members; NaN where the method
         does not see it.
+    error : float
+        Norm of an estimate of the local error that the method has built in, over all members; NaN where it has
+        none.
     """
 
     Ys: tuple[Any, ...]
     discarded: float = 0.0
     normal: float = float("nan")
+    error: float = float("nan")
 
 
 T = TypeVar("T")

@@ -55,6 +55,8 @@ class AugmentedBUG(RankAdaptive, WithSubstep):
     """
 
     name: ClassVar[str] = "augmented-bug"
+    order: ClassVar[int] = 1
+    keeps_symmetry: ClassVar[bool] = True
 
     def step(self, t: float, h: float, Ys: Members, field: Any) -> Steps[StepResult]:
         (F0,) = yield [Ask("start", t, Ys)]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from dlra.backend import H
+from dlra.backend import Array, H, hermitian_part
 from dlra.integrators._base import Members, WithSubstep, advanced, with_cores
-from dlra.integrators._equations import k_equation, l_equation, s_equation
+from dlra.integrators._equations import k_equation, l_equation, one_sided, s_equation
 from dlra.integrators._protocol import Ask, StepResult, Steps, together
 from dlra.linalg import qr
 from dlra.lowrank import BOTH, LowRank
@@ -43,20 +44,26 @@ class BUG(WithSubstep):
     """
 
     name: ClassVar[str] = "bug"
+    order: ClassVar[int] = 1
+    keeps_symmetry: ClassVar[bool] = True
 
     def step(self, t: float, h: float, Ys: Members, field: Any) -> Steps[StepResult]:
         (F0,) = yield [Ask("start", t, Ys)]
         k, l = k_equation(Ys, field, F0), l_equation(Ys, field, F0)
         dK, dL = yield from together(self._substep(t, h, k), self._substep(t, h, l))
-        updates = iter(zip(advanced(k.X, dK), advanced(l.X, dL), strict=True))
-        Y_hat = tuple(_in_bases(Y, *next(updates)) if isinstance(Y, LowRank) else Y for Y in Ys)
+        K, L = iter(advanced(k.X, dK)), iter(advanced(l.X, dL))
+        Y_hat = tuple(_in_bases(Y, K, L) if isinstance(Y, LowRank) else Y for Y in Ys)
         s = s_equation(Y_hat, field)
         dS = yield from self._substep(t, h, s)
         return StepResult(with_cores(Y_hat, advanced(s.X, dS)))
 
 
-def _in_bases(Y: LowRank, K: Any, L: Any) -> LowRank:
-    """U₁ (M S₀ Nᴴ) V₁ᴴ: Y projected onto the ranges of K and L."""
-    U1, V1 = qr(K)[0], qr(L)[0]
-    M, N = H(U1) @ Y._U, H(V1) @ Y._V
+def _in_bases(Y: LowRank, K: Iterator[Array], L: Iterator[Array]) -> LowRank:
+    """U₁ (M S₀ Nᴴ) V₁ᴴ: Y projected onto the ranges of the next K and L (of K alone for a one-sided member)."""
+    U1 = qr(next(K))[0]
+    M = H(U1) @ Y._U
+    if one_sided(Y):
+        return LowRank._make(U1, hermitian_part(M @ Y.S @ H(M)), U1, BOTH)
+    V1 = qr(next(L))[0]
+    N = H(V1) @ Y._V
     return LowRank._make(U1, M @ Y.S @ H(N), V1, BOTH)

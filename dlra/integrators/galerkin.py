@@ -28,7 +28,9 @@ class Galerkin(WithSubstep):
     """
 
     name: ClassVar[str] = "galerkin"
+    order: ClassVar[int] = 1
     moves_bases: ClassVar[bool] = False
+    keeps_symmetry: ClassVar[bool] = True
 
     def step(self, t: float, h: float, Ys: Members, field: Any) -> Steps[StepResult]:
         s = s_equation(Ys, field)

@@ -57,7 +57,7 @@ class ProjectorSplitting(WithSubstep):
 
     name: ClassVar[str] = "projector-splitting"
 
-    order: int = 2
+    order: int = 2  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __post_init__(self) -> None:
         if self.order not in (1, 2, 4) or isinstance(self.order, bool):
