@@ -8,17 +8,19 @@ difference: they span the new directions of the basis, and a difference would lo
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
 
+from dlra._factors import check_int
 from dlra.backend import Array, all_finite, astype, dtype_name, eps, is_array, is_complex, namespace, norm
 from dlra.errors import StageError
 from dlra.integrators._equations import Equation
 from dlra.integrators._protocol import Steps
 from dlra.phi import Coordinates, SylvesterFlow
 
-__all__ = ["Adaptive", "Exponential", "RungeKutta", "Tableau", "resolve"]
+__all__ = ["TABLEAUX", "Adaptive", "Exponential", "RungeKutta", "Tableau", "resolve", "tableau"]
 
 Slopes = list[Array]
 
@@ -29,15 +31,24 @@ class Tableau:
 
     Parameters
     ----------
-    a : tuple of tuples
-        Strictly lower triangular coefficients; row i has i entries.
-    b : tuple
-        Weights.
+    a : sequence of rows
+        Strictly lower triangular coefficients, shape (s, s); or without the zeros, row i of i entries.
+    b : sequence, length s
+        Weights; their sum is 1.
     order : int
-    error : tuple, optional
-        Weights of the difference to an embedded scheme, for an error estimate.
+        Order of convergence; it is believed, not checked.
+    error : sequence, length s, optional
+        Weights b - b̂ of the difference to an embedded scheme, for an error estimate; their sum is 0.
 
+    Notes
+    -----
     The nodes c are the row sums of a, the first column included.
+
+    Examples
+    --------
+    >>> from dlra.substeps import Tableau
+    >>> Tableau([[0, 0], [2 / 3, 0]], [1 / 4, 3 / 4], order=2).c
+    (0.0, 0.6666666666666666)
     """
 
     a: tuple[tuple[float, ...], ...]
@@ -46,20 +57,71 @@ class Tableau:
     error: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        if len(self.a) != len(self.b) or any(len(row) != i for i, row in enumerate(self.a)):
-            raise ValueError("a Tableau needs rows a[i] of length i and one weight b[i] for each")
+        set_field = functools.partial(object.__setattr__, self)  # the class is frozen
+        set_field("b", _numbers("b", self.b))
+        set_field("a", _strictly_lower(self.a, len(self.b)))
         if not math.isclose(sum(self.b), 1.0, rel_tol=1e-12):
             raise ValueError(f"the weights b of a Tableau must sum to 1, got {sum(self.b)}")
+        set_field("order", check_int(self.order, "order of a Tableau"))
+        if self.order < 1:
+            raise ValueError(f"order of a Tableau must be at least 1, got {self.order}")
+        if self.error is not None:
+            set_field("error", _numbers("error", self.error))
+            if len(self.error) != len(self.b) or abs(sum(self.error)) > 1e-12:
+                raise ValueError(
+                    f"error of a Tableau must be one weight of b - b̂ for each of {len(self.b)} stages, of sum 0, "
+                    f"got {self.error}"
+                )
 
     @property
     def c(self) -> tuple[float, ...]:
         """Nodes."""
-        return tuple(sum(row) for row in self.a)
+        return tuple(float(sum(row)) for row in self.a)
+
+
+def _numbers(name: str, values: Any) -> tuple[float, ...]:
+    """A row of a tableau as finite floats."""
+    try:
+        row = tuple(float(v) for v in values)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} of a Tableau must be a sequence of numbers, got {values!r}") from None
+    if not all(map(math.isfinite, row)):
+        raise ValueError(f"{name} of a Tableau must be finite, got {row}")
+    return row
+
+
+def _strictly_lower(a: Any, stages: int) -> tuple[tuple[float, ...], ...]:
+    """Rows of a tableau, row i of i entries; zeros on and above the diagonal may be given or left out."""
+    try:
+        rows = [_numbers(f"a[{i}]", row) for i, row in enumerate(a)]
+    except TypeError as error:
+        raise TypeError(f"a of a Tableau must be a matrix or a sequence of rows ({error})") from None
+    if len(rows) != stages or any(len(row) not in (i, stages) for i, row in enumerate(rows)):
+        raise ValueError(
+            f"a Tableau needs rows a[i] of length i, or of length s with zeros from the diagonal on, and one weight "
+            f"b[i] for each; got rows of lengths {[len(row) for row in rows]} and {stages} weights"
+        )
+    if any(any(row[i:]) for i, row in enumerate(rows)):
+        raise ValueError(
+            "the rows a of a Tableau have entries on or above the diagonal: the scheme is implicit, and only explicit "
+            "ones serve here (strictly lower triangular a)"
+        )
+    return tuple(row[:i] for i, row in enumerate(rows))
 
 
 EULER = Tableau(((),), (1.0,), 1)
-HEUN = Tableau(((), (1.0,)), (0.5, 0.5), 2)
+HEUN = Tableau(((), (1.0,)), (0.5, 0.5), 2, (-0.5, 0.5))
+"""With the Euler scheme embedded."""
+HEUN3 = Tableau(((), (1 / 3,), (0.0, 2 / 3)), (1 / 4, 0.0, 3 / 4), 3, (1 / 4, -1 / 2, 1 / 4))
+"""K. Heun, Z. Math. Phys. 45 (1900) 23-38; embedded is the scheme of order 2 with weights 0, 1/2, 1/2."""
 RK4 = Tableau(((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6), 4)
+BOGACKI_SHAMPINE = Tableau(
+    ((), (1 / 2,), (0.0, 3 / 4), (2 / 9, 1 / 3, 4 / 9)),
+    (2 / 9, 1 / 3, 4 / 9, 0.0),
+    3,
+    (-5 / 72, 1 / 12, 1 / 9, -1 / 8),
+)
+"""P. Bogacki and L. F. Shampine, Appl. Math. Lett. 2 (1989) 321-325."""
 DORMAND_PRINCE = Tableau(
     (
         (),
@@ -76,6 +138,36 @@ DORMAND_PRINCE = Tableau(
 )
 """J. R. Dormand and P. J. Prince, J. Comput. Appl. Math. 6 (1980) 19-26; the last stage is the first of the
 next step."""
+
+TABLEAUX: dict[str, Tableau] = {
+    "rk4": RK4,
+    "heun3": HEUN3,
+    "heun2": HEUN,
+    "euler": EULER,
+    "bs3": BOGACKI_SHAMPINE,
+    "dopri5": DORMAND_PRINCE,
+}
+
+
+def tableau(scheme: Any) -> Tableau:
+    """Return the :class:`Tableau` with this name, or the Tableau itself.
+
+    Raises
+    ------
+    ValueError
+        Unknown name; the text lists the known ones.
+    TypeError
+        Neither a name nor a Tableau.
+    """
+    if isinstance(scheme, str):
+        if scheme not in TABLEAUX:
+            raise ValueError(f"unknown tableau {scheme!r}; known are {', '.join(TABLEAUX)}")
+        return TABLEAUX[scheme]
+    if not isinstance(scheme, Tableau):
+        raise TypeError(
+            f"tableau must be one of {', '.join(TABLEAUX)}, or a dlra.substeps.Tableau(a, b, order), got {scheme!r}"
+        )
+    return scheme
 
 
 @dataclass(frozen=True)
