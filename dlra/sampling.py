@@ -57,7 +57,7 @@ def qdeim(U: Array, count: int | None = None) -> np.ndarray:
     count = r if count is None else check_int(count, "count")
     if not 1 <= count <= m:
         raise ValueError(f"count must lie between 1 and the {m} rows of U, got {count}")
-    p = _pivots(H(to_host(U)), min(count, r))
+    p, _ = pivots(H(to_host(U)), min(count, r))
     return oversampled(U, p, count) if count > r else p
 
 
@@ -155,14 +155,15 @@ def interpolation(U: Array, p: np.ndarray) -> Array:
     return U @ namespace(U).linalg.solve(R, H(Q))
 
 
-def _pivots(A: np.ndarray, count: int) -> np.ndarray:
-    """The first ``count`` pivot columns of the host matrix A (r x m)."""
-    from scipy.linalg import qr as pivoted_qr
+def pivots(A: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first ``count`` pivot columns of a host matrix, and what each adds: the moduli of the diagonal of
+    R, descending."""
+    from scipy.linalg import get_lapack_funcs
 
-    if A.shape[0] == 0:
-        return np.zeros(0, dtype=np.intp)
-    pivots: Any = pivoted_qr(A, mode="r", pivoting=True, check_finite=False)[-1]
-    return pivots[:count].astype(np.intp)
+    (geqp3,) = get_lapack_funcs(("geqp3",), (A,))
+    R, order, _, _, _ = geqp3(A)
+    added = np.abs(np.diagonal(R))[:count]
+    return order[: added.size].astype(np.intp) - 1, added
 
 
 def _check_basis(U: Any) -> tuple[int, int]:
