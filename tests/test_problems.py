@@ -19,9 +19,11 @@ SMALL = {
     "allen-cahn": {"n": 24},
     "heat-lyapunov": {"n": 45},
     "landau-damping": {"nx": 12, "nv": 32},
+    "riccati": {"n": 40},
     "rotation": {"n": 16},
     "schroedinger": {"n": 18},
     "steel-lyapunov": {},
+    "steel-riccati": {},
     "two-stream": {"nx": 13, "nv": 30},
 }
 COMPLEX = {"schroedinger"}
@@ -110,13 +112,22 @@ def test_dense_is_the_factored_field(name, single, rank, rng):
 def test_the_field_stays_on_factors(name, rng):
     problem = make(name)
     Y = state(problem, rng, 2)
-    widths = {"rotation": 6, "schroedinger": 6, "landau-damping": 4, "two-stream": 4, "heat-lyapunov": 14}
+    widths = {
+        "heat-lyapunov": 14,
+        "landau-damping": 4,
+        "riccati": 15,
+        "rotation": 6,
+        "schroedinger": 6,
+        "steel-lyapunov": 11,
+        "steel-riccati": 17,
+        "two-stream": 4,
+    }
     value = problem.F(0.0, Y)
     if name == "allen-cahn":
         assert not isinstance(value, LowRank)  # the cube is dense, as documented
     else:
         assert isinstance(value, LowRank)
-        assert value.rank <= widths.get(name, 11)
+        assert value.rank <= widths[name]
 
 
 def test_schroedinger_is_its_definition(rng):
@@ -160,6 +171,24 @@ def test_heat_lyapunov_is_its_definition(rng):
     assert relative_error(problem.Y0(20), start) < 1e-13
 
 
+def test_riccati_is_its_definition(rng):
+    n = 40
+    problem = problems.riccati(n=n)
+    x, h = problem.x, 1 / (n + 1)
+    assert x[0] == pytest.approx(h) and np.allclose(np.diff(x), h)
+    X = rng.standard_normal((n, n))
+    X += X.T
+
+    def alpha(at: np.ndarray) -> np.ndarray:
+        return (2 + np.cos(2 * np.pi * at))[:, None]
+
+    padded = np.pad(X, ((1, 1), (0, 0)))
+    A_X = (alpha(x + h / 2) * (padded[2:] - X) - alpha(x - h / 2) * (X - padded[:-2])) / h**2 - X
+    phase = 2 * np.pi * np.arange(1, 5)[:, None] * x
+    c = np.concatenate((np.ones((1, n)), np.sqrt(2) * np.cos(phase), np.sqrt(2) * np.sin(phase)))
+    assert relative_error(problem.dense(0.0, X), A_X + A_X.T + c.T @ c - X @ X) < 1e-13
+
+
 def test_steel_is_its_definition(rng):
     problem = problems.steel_lyapunov()
     E, A = problem.F.E, problem.F.A
@@ -170,6 +199,19 @@ def test_steel_is_its_definition(rng):
     value = problem.dense(0.0, P)
     expected = A @ P @ E + E @ P @ A + B @ B.T
     assert relative_error(E @ value @ E, expected) < 1e-11
+
+
+def test_steel_riccati_is_its_definition(rng):
+    problem = problems.steel_riccati()
+    E, A = problem.F.E, problem.F.A
+    with np.load(Path(problems.__file__).with_name("data") / "rail_371.npz") as data:
+        B, C = data["B"], data["C"]
+    P = LowRank(rng.standard_normal((371, 4)), None, rng.standard_normal((371, 4))) * 1e6
+    A_P = P.to_dense()
+    expected = A @ A_P @ E + E @ A_P @ A + C.T @ C - E @ A_P @ (B @ B.T) @ A_P @ E
+    assert relative_error(E @ problem.dense(0.0, A_P) @ E, expected) < 1e-9
+    assert relative_error(problem.output(P), B.T @ A_P @ E) < 1e-12
+    assert problem.observables["gain"](0.0, P) == pytest.approx(np.linalg.norm(B.T @ A_P @ E), rel=1e-12)
 
 
 vlasov = pytest.mark.parametrize("name", ["landau-damping", "two-stream"])
@@ -378,13 +420,70 @@ def test_rank_no_int():
         ("rotation", 0.6, 1e-4),
         ("heat-lyapunov", 0.05, 1e-5),
         ("allen-cahn", 2.0, 1e-3),
+        ("riccati", 0.02, 1e-5),
         ("steel-lyapunov", 1000.0, 1.0),
+        ("steel-riccati", 3.0, 1e-3),
     ],
 )
 def test_reference_obeys_the_equation(name, t, h):
     problem = make(name)
     slope = (problem.reference(t + h) - problem.reference(t - h)) / (2 * h)
     assert relative_error(slope, problem.dense(t, problem.reference(t))) < 1e-6
+
+
+def hamiltonian_riccati(A, C, D, t: float, steps: int) -> np.ndarray:
+    """X(t) of X' = A X + X Aᵀ + C - X D X, X(0) = 0, as V U⁻¹ of a linear system, restarted after every step."""
+    from scipy.linalg import expm
+
+    n = len(A)
+    P = expm(t / steps * np.block([[-A.T, D], [C, A]]))
+    X = np.zeros((n, n))
+    for _ in range(steps):
+        U, V = P[:n, :n] + P[:n, n:] @ X, P[n:, :n] + P[n:, n:] @ X
+        X = np.linalg.solve(U.T, V.T).T
+    return X
+
+
+@pytest.mark.parametrize("t", [1e-4, 0.01, 0.1])
+def test_reference_of_riccati(t):
+    problem = make("riccati")
+    A, C = problem.F.A.toarray(), problem.dense(0.0, np.zeros(problem.shape))
+    assert relative_error(problem.reference(t), hamiltonian_riccati(A, C, np.eye(40), t, 800)) < 1e-12
+
+
+def test_reference_of_steel_riccati(steel_data, tmp_path):
+    file = tmp_path / "small.npz"
+    np.savez(file, **steel_data)
+    problem = problems.steel_riccati(data=file)
+    E, A, B, C = problem.F.E.toarray(), problem.F.A.toarray(), steel_data["B"], steel_data["C"]
+    E_inverse = np.linalg.inv(E)
+    for t in (0.01, 1.0, 300.0):  # the last in the stationary, ill-conditioned phase
+        expected = hamiltonian_riccati(E_inverse @ A, E_inverse @ C.T @ C @ E_inverse, B @ B.T, t, 500)
+        assert relative_error(problem.reference(t), expected) < (1e-9 if t > 1 else 1e-12)
+    assert problem.output(problem.Y0(3)).shape == (2, 12)
+
+
+def test_steel_riccati_by_tolerance():
+    problem = problems.steel_riccati()
+    R = problem.reference(450.0)
+    method = dlra.AugmentedBUG(rtol=problem.defaults["rank_rtol"])
+    run = dlra.solve(problem.F, (0.0, 450.0), problem.Y0(problem.defaults["rank"]), method=method, dt=90.0)
+    assert relative_error(run.y[-1], R) < 1e-5
+    assert relative_error(problem.output(run.y[-1]), problem.output(R)) < 1e-5
+
+
+def test_riccati_by_augmented_bug():
+    problem = problems.riccati()
+    R = problem.reference(0.1)
+    assert tail_ranks(R) == [11, 15, 20]
+    Y0 = problem.Y0(problem.defaults["rank"])
+    errors = []
+    for dt in (0.002, 0.001):
+        Y = dlra.solve(problem.F, problem.t_span, Y0, dt=dt).y[-1]
+        assert Y.U is Y.V
+        errors.append(relative_error(Y, R))
+    assert errors[1] < 5e-7
+    assert errors[0] / errors[1] > 3.5
 
 
 def test_reference_of_rotation_has_its_singular_values():
@@ -424,6 +523,7 @@ def tail_ranks(P: np.ndarray) -> list[int]:
 
 
 def test_steel_ranks():
+    assert tail_ranks(problems.steel_riccati().reference(4500.0)) == [36, 55, 71]
     assert tail_ranks(problems.steel_lyapunov().reference(4500.0)) == [41, 62, 81]
 
 

@@ -22,9 +22,11 @@ from typing import Any
 from dlra.problems._allen_cahn import allen_cahn
 from dlra.problems._heat_lyapunov import heat_lyapunov
 from dlra.problems._problem import Problem
+from dlra.problems._riccati import riccati
 from dlra.problems._rotation import rotation
 from dlra.problems._schroedinger import schroedinger
 from dlra.problems._steel import steel_lyapunov
+from dlra.problems._steel_riccati import steel_riccati
 from dlra.problems._vlasov_poisson import DampingFit, landau_damping, landau_rate, two_stream
 
 __all__ = [
@@ -36,9 +38,11 @@ __all__ = [
     "landau_damping",
     "landau_rate",
     "names",
+    "riccati",
     "rotation",
     "schroedinger",
     "steel_lyapunov",
+    "steel_riccati",
     "two_stream",
 ]
 
@@ -46,9 +50,11 @@ _FACTORIES: dict[str, Callable[..., Problem]] = {
     "allen-cahn": allen_cahn,
     "heat-lyapunov": heat_lyapunov,
     "landau-damping": landau_damping,
+    "riccati": riccati,
     "rotation": rotation,
     "schroedinger": schroedinger,
     "steel-lyapunov": steel_lyapunov,
+    "steel-riccati": steel_riccati,
     "two-stream": two_stream,
 }
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from dlra.backend import Array, namespace
+from dlra.backend import Array
 from dlra.lazy import matmul
 from dlra.lowrank import LowRank
 from dlra.problems._place import banded, place, size
-from dlra.problems._problem import Problem, norm, svd_of
+from dlra.problems._problem import Problem, norm, svd_of, trace
 from dlra.semilinear import SemiLinear
 
 
@@ -80,12 +80,6 @@ def heat_lyapunov(n: int = 256, *, backend: Any = "numpy", dtype: Any = None, de
     def dense(t: float, Y: Array) -> Array:
         return matmul(A, Y) + Y @ A + C @ C.T
 
-    def trace(t: float, Y: Any) -> float:
-        if isinstance(Y, LowRank):
-            U, S, V = Y.factors
-            return float(namespace(U).sum((U @ S) * V))
-        return float(namespace(Y).linalg.trace(Y)) if not isinstance(Y, np.ndarray) else float(np.trace(Y))
-
     def solution(t: float) -> np.ndarray:
         j = np.arange(1, n + 1)
         Q = np.sqrt(2 / (n + 1)) * np.sin(np.pi / (n + 1) * np.outer(j, j))
@@ -97,7 +91,7 @@ def heat_lyapunov(n: int = 256, *, backend: Any = "numpy", dtype: Any = None, de
     return Problem(
         name="heat-lyapunov",
         description="Differential Lyapunov equation of the heat equation (stiff), Y' = A Y + Y A + C C^T",
-        F=SemiLinear(A, A, source),
+        F=SemiLinear(A, A, source, symmetric=True),
         dense=dense,
         t_span=(0.0, 0.1),
         shape=(n, n),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dlra._factors import check_int
-from dlra.backend import Array
+from dlra.backend import Array, namespace, to_host
 from dlra.backend import norm as array_norm
 from dlra.lowrank import LowRank
 from dlra.problems._place import Place
@@ -44,7 +44,7 @@ class Problem:
         Name to function of (t, Y), Y a :class:`~dlra.LowRank` or a dense array, that returns a Python float.
         Computed from the factors at O((m + n) r) unless the factory says otherwise.
     output : callable or None
-        ``output(Y)``: C Y Cᵀ as a NumPy array, for a linear system with outputs y = C x; else None.
+        ``output(Y)``: what one wants to know of Y, a NumPy array (the factory says what); else None.
     defaults : dict
         Sensible ``rank``, ``dt`` and ``method`` for :func:`dlra.solve` over ``t_span``, and where the rank
         should adapt ``rank_rtol``.
@@ -194,3 +194,16 @@ def svd_of(L: np.ndarray, C: np.ndarray, R: np.ndarray) -> tuple[np.ndarray, np.
 def norm(t: float, Y: Any) -> float:
     """Frobenius norm."""
     return float(Y.norm()) if isinstance(Y, LowRank) else array_norm(Y)
+
+
+def trace(t: float, Y: Any) -> float:
+    """Trace."""
+    if isinstance(Y, LowRank):
+        U, S, V = Y.factors
+        return float(namespace(U).sum((U @ S) * V))
+    return float(np.trace(to_host(Y)))
+
+
+def nothing(n: int) -> Callable[[], tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return the function ``initial`` of an n x n problem that starts from zero."""
+    return lambda: (np.zeros((n, 0)), np.zeros(0), np.zeros((n, 0)))

@@ -13,7 +13,7 @@ import numpy as np
 from dlra.backend import Array, namespace, to_host
 from dlra.lowrank import LowRank
 from dlra.problems._place import Place, place
-from dlra.problems._problem import Problem, norm
+from dlra.problems._problem import Problem, norm, nothing, trace
 from dlra.semilinear import SemiLinear
 
 _SHIPPED = Path(__file__).with_name("data") / "rail_371.npz"
@@ -83,7 +83,7 @@ def steel_lyapunov(
     EB_host = model.solve_mass(model.B)
     EB, C = where.array(EB_host), where.array(model.C)
     n = model.n
-    mass_solve = _mass_solver(model, E, where)
+    mass_solve = mass_solver(model, E, where)
 
     def dense(t: float, P: Array) -> Array:
         return mass_solve(A @ P) + mass_solve(A @ P.T).T + EB @ EB.T
@@ -97,16 +97,6 @@ def steel_lyapunov(
     def output_covariance(t: float, P: Any) -> float:
         return float(np.trace(output(P)))
 
-    def trace(t: float, P: Any) -> float:
-        if isinstance(P, LowRank):
-            U, S, V = P.factors
-            return float(namespace(U).sum((U @ S) * V))
-        return float(np.trace(to_host(P)))
-
-    def initial() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        nothing = np.zeros((n, 0))
-        return nothing, np.zeros(0), nothing
-
     def solution(t: float) -> np.ndarray:
         rates, X = model.modes
         G = X.T @ model.B
@@ -117,7 +107,7 @@ def steel_lyapunov(
     return Problem(
         name="steel-lyapunov",
         description="Covariance of the temperatures in a cooling steel profile (differential Lyapunov equation)",
-        F=SemiLinear(A, A.T, LowRank(EB, None, EB), E=E),
+        F=SemiLinear(A, A.T, LowRank(EB, None, EB), E=E, symmetric=True),
         dense=dense,
         t_span=(0.0, 4500.0),
         shape=(n, n),
@@ -130,13 +120,13 @@ def steel_lyapunov(
         symmetric=True,
         output=output,
         place=where,
-        initial=initial,
+        initial=nothing(n),
         slope=lambda: LowRank(EB_host, None, EB_host),
         solution=solution,
     )
 
 
-def _mass_solver(model: SteelModel, E: Any, where: Place) -> Any:
+def mass_solver(model: SteelModel, E: Any, where: Place) -> Any:
     """Return the function Z -> E⁻¹Z on arrays of the problem's library."""
     if where.xp is np:
         return lambda Z: model.solve_mass(Z, where.dtype)
