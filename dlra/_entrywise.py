@@ -141,7 +141,8 @@ class _Cross:
         self.shape = m, n = matrices[0].shape
         self.half = min(m, n) // 2
         unit = eps(self.matrices[0]._U)
-        self.rtol = max((1e-10 if unit < 1e-10 else 1e-5) if rtol is None else rtol, 20 * unit)
+        self.rtol = (1e-10 if unit < 1e-10 else 1e-5) if rtol is None else rtol
+        self.roundoff = 20 * unit
         self.atol, self.max_rank = atol, max_rank
         self.limit = self.half if max_rank is None else min(self.half, 2 * max_rank + CHECKS)
         self.pairs = [(Y._U, Y._V @ H(Y.S)) for Y in self.matrices]  # Y = left rightᴴ
@@ -160,33 +161,41 @@ class _Cross:
         p = left.pivots(H(to_host(Q)), Q.shape[1])
         p = np.concatenate((p, left.first(left.rank + 4)))
         R = self.rows(p)
+        errors: list[float] = []
         while True:
             Z = _fit(Q, p, R)
             size = norm(Z)
-            tolerance = max(self.atol, self.rtol * size)
+            goal = max(0.5 * self.atol, 0.5 * self.rtol * size, self.roundoff * size)
             # the residual on further rows, and where it is small there, on further columns
             i, weight = left.draw(CHECKS)
             values = self.rows(i)
             E, X = values - take(Q, i, 0) @ Z, None
             error = _estimate(E, weight, 1)
-            if error <= 0.5 * tolerance:
+            if error <= goal:
                 j, weight = right.draw(CHECKS)
                 X = self.columns(j) - Q @ take(Z, j, 1)
                 error = _estimate(X, weight, 0)
-                if error <= 0.5 * tolerance:
-                    return self._truncated(Q, Z, error, tolerance)
+                if error <= goal:
+                    return self._truncated(Q, Z, error)
+            errors.append(error)
             k = Q.shape[1]
             if k >= self.limit:
                 break
+            if (
+                len(errors) > 2
+                and 0.3 * errors[-3] < error < math.sqrt(eps(Z)) * size
+                and self.half > WIDE // 2
+            ):
+                return self._truncated(Q, Z, error)  # what is left is no feature, but noise of f
             # columns where the rows show the largest residual, then rows where those columns do
-            grow = min(_growth(k, error, size, tolerance), self.limit - k)
+            grow = min(_growth(k, error, size, goal), self.limit - k)
             p, R = np.concatenate((p, i)), _join(R, values, 0)
             if grow > CHECKS:
                 i, _ = left.draw(grow - CHECKS)
                 values = self.rows(i)
                 E = _join(E, values - take(Q, i, 0) @ Z, 0)
                 p, R = np.concatenate((p, i)), _join(R, values, 0)
-            j = right.pivots(to_host(E), grow, 0.1 * tolerance * math.sqrt(E.shape[0] / (m * n)))
+            j = right.pivots(to_host(E), grow, 0.2 * goal * math.sqrt(E.shape[0] / (m * n)))
             if j.size:
                 new = self.columns(j) - Q @ take(Z, j, 1)
                 X = new if X is None else _join(X, new, 1)
@@ -201,7 +210,7 @@ class _Cross:
                 return self._whole()
         if self.limit == self.half:
             return self._whole()
-        return self._truncated(Q, Z, error, tolerance)
+        return self._truncated(Q, Z, error)
 
     def rows(self, i: np.ndarray) -> Array:
         """f(Y)[i, :]."""
@@ -257,16 +266,18 @@ class _Cross:
             )
         return values
 
-    def _truncated(self, Q: Array, Z: Array, error: float, tolerance: float) -> LowRank:
+    def _truncated(self, Q: Array, Z: Array, error: float) -> LowRank:
         m, n = self.shape
         if Q.shape[1] == 0:
             return LowRank._make(eye(m, Z)[:, :1], zeros((1, 1), Z), eye(n, Z)[:, :1], BOTH)
         QZ, RZ = linalg.qr(H(Z))
-        theta = tolerance - error if error < tolerance else tolerance
+        size = norm(RZ)
+        tolerance = max(self.atol, self.rtol * size)
+        theta = max(tolerance - error if error < tolerance else tolerance, eps(Z) * size)
         Y1, dropped = linalg.svd_truncate(self.matrices[0], Q, H(RZ), QZ, 0.0, theta, 1, self.max_rank)
         total = math.hypot(error, dropped)
-        if total > tolerance:
-            self._warn(total, norm(Z), tolerance)
+        if total > 1.5 * max(tolerance, self.roundoff * size):
+            self._warn(total, size, tolerance)
         return Y1
 
     def _whole(self) -> LowRank:
@@ -277,12 +288,13 @@ class _Cross:
         tolerance = max(self.atol, self.rtol * size)
         U, s, Vh = linalg.svd(A)
         rank, dropped = linalg.truncation_rank(s, 0.0, tolerance, 1, self.max_rank)
-        if dropped > tolerance:
+        if dropped > 1.5 * tolerance:
             self._warn(dropped, size, tolerance)
         elif self.half > WIDE // 2:
             warnings.warn(
-                f"f(Y) has no low rank: {rank} of at most {min(m, n)} at the tolerance {tolerance:.1g}, for which all "
-                f"{m} x {n} entries were evaluated; raise rtol or atol, or bound max_rank",
+                f"entrywise evaluated all {m} x {n} entries, since the error estimated from a part of them did not "
+                f"reach the tolerance {tolerance:.1g}, for which f(Y) has rank {rank}; raise rtol or atol, or bound "
+                f"max_rank",
                 DlraWarning,
                 stacklevel=4,
             )
@@ -290,9 +302,12 @@ class _Cross:
         return LowRank._make(U[:, :rank], core, H(Vh[:rank, :]), BOTH)
 
     def _warn(self, error: float, size: float, tolerance: float) -> None:
+        bound, remedy = "", ""
+        if self.max_rank is not None:
+            bound, remedy = f" with max_rank={self.max_rank}", "max_rank, "
         warnings.warn(
-            f"entrywise reached max_rank={self.max_rank} with an estimated error of {error:.1g} (relative "
-            f"{error / size if size else 0.0:.1g}), above the tolerance {tolerance:.1g}; raise max_rank, rtol or atol",
+            f"entrywise{bound} has an estimated error of {error:.1g} (relative {error / size if size else 0.0:.1g}), "
+            f"above the tolerance {tolerance:.1g}; raise {remedy}rtol or atol",
             DlraWarning,
             stacklevel=5,
         )
@@ -300,7 +315,7 @@ class _Cross:
 
 class _Indices:
     """The choice of rows (or columns): those where the factors U of the matrices are extreme, and others drawn by
-    their leverage ‖U[i]‖²; none twice."""
+    their leverage; none twice."""
 
     def __init__(self, factors: list[Array], rng: np.random.Generator):
         host = [to_host(U) for U in factors]
@@ -308,8 +323,6 @@ class _Indices:
         self.rng = rng
         self.size = self.U.shape[0]
         self.rank = min(self.U.shape)
-        leverage = np.square(np.abs(self.U)).sum(axis=1, dtype=np.float64)
-        self.p = 0.5 / self.size + 0.5 * leverage / leverage.sum()
         self.free = np.ones(self.size, dtype=bool)
 
     def first(self, count: int) -> np.ndarray:
@@ -326,13 +339,18 @@ class _Indices:
 
     def draw(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """At most ``count`` new indices, and the weights by which values summed over them estimate the sum over all."""
-        total = np.cumsum(np.where(self.free, self.p, 0.0))
-        if count < 1 or not total[-1] > 0:
+        free = np.flatnonzero(self.free)
+        if count < 1 or free.size == 0:
             return np.zeros(0, dtype=np.intp), np.zeros(0)
+        rest = self.U[free]
+        eigenvalues, P = np.linalg.eigh(H(rest) @ rest)
+        P = P / np.sqrt(np.maximum(eigenvalues, 10 * eps(rest) * max(float(eigenvalues[-1]), 1e-30)))
+        leverage = np.square(np.abs(rest @ P)).sum(axis=1, dtype=np.float64)
+        p = 0.5 / free.size + 0.5 * leverage / max(float(leverage.sum()), 1e-30)
+        total = np.cumsum(p)
         points = (np.arange(count) + self.rng.random(count)) * (total[-1] / count)
-        drawn = np.searchsorted(total, points, side="right")
-        index, times = np.unique(np.minimum(drawn, np.flatnonzero(self.free)[-1]), return_counts=True)
-        weight = times * total[-1] / (count * self.p[index])
+        drawn, times = np.unique(np.searchsorted(total[:-1], points, side="right"), return_counts=True)
+        index, weight = free[drawn], times * total[-1] / (count * p[drawn])
         return self._claim(index), weight
 
     def _claim(self, index: np.ndarray) -> np.ndarray:
@@ -441,7 +459,7 @@ def entrywise_product(
 def _product(Y: LowRank, Z: LowRank, rtol: float, atol: float, max_rank: int | None) -> LowRank:
     """Σ s_i t_j (u_i ∘ w_j)(v_i ∘ x_j)ᴴ for the singular value decompositions Σ s_i u_i v_iᴴ of Y and Σ t_j w_j x_jᴴ of
     Z."""
-    s, t = (np.diagonal(to_host(A.S)) for A in (Y, Z))
+    s, t = (np.real(np.diagonal(to_host(A.S))) for A in (Y, Z))
     i, j = (index.ravel() for index in np.indices((s.size, t.size)))
     times = np.ones(i.size)
     if Z is Y:
