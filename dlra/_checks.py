@@ -101,29 +101,35 @@ def check_t_span(t_span: Any) -> tuple[float, float]:
     return t0, t1
 
 
-def check_dt(dt: Any, rtol: Any, atol: Any) -> float:
-    """Return the step length."""
+def check_dt(dt: Any, rtol: Any, atol: Any) -> tuple[float | None, tuple[float, float]]:
+    """Return the step length, None for steps that adapt, and the tolerances of the time step."""
     if dt is not None and (rtol is not None or atol is not None):
         raise ValueError(
             "rtol and atol of solve are tolerances of the time step and do not go with dt; for a tolerance of the rank "
             "(truncation) give it to the method, e.g. method=dlra.AugmentedBUG(rtol=...)"
         )
-    if dt is None:
-        hint = (
-            ""
-            if rtol is None and atol is None
-            else "; a tolerance of the rank goes to the method, AugmentedBUG(rtol=...)"
-        )
-        raise ValueError(f"dt is missing: the step length does not adapt yet; give dt=... (> 0){hint}")
-    value = check_number(dt, "dt")
-    if not 0 < value < math.inf:
-        raise ValueError(f"dt must be positive and finite (the direction comes from t_span), got {dt}")
-    return value
+    if dt is not None:
+        value = check_number(dt, "dt")
+        if not 0 < value < math.inf:
+            raise ValueError(f"dt must be positive and finite (the direction comes from t_span), got {dt}")
+        return value, (0.0, 0.0)
+    tolerances = (
+        check_number(1e-4 if rtol is None else rtol, "rtol"),
+        check_number(0.0 if atol is None else atol, "atol"),
+    )
+    for name, value in zip(("rtol", "atol"), tolerances, strict=True):
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} must be finite and >= 0 (a tolerance of the time step), got {value}")
+    if tolerances[0] >= 1:
+        raise ValueError(f"rtol must be below 1 (a tolerance relative to the norm of Y), got {tolerances[0]}")
+    if tolerances == (0.0, 0.0):
+        raise ValueError("rtol and atol are both 0, which no step can meet; give one of them, or dt")
+    return None, tolerances
 
 
-def check_resolution(dt: float, t0: float, t1: float) -> None:
+def check_resolution(dt: float | None, t0: float, t1: float) -> None:
     """Raise a ValueError where steps of length dt would not move t."""
-    if dt <= 4 * math.ulp(max(abs(t0), abs(t1))):
+    if dt is not None and dt <= 4 * math.ulp(max(abs(t0), abs(t1))):
         raise ValueError(f"dt = {dt} is below the resolution of t in t_span = {(t0, t1)}; take a larger dt")
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import math
 import warnings
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from dlra import _checks as checks
 from dlra import integrators
-from dlra._step import advance, rank_text, solve_error
+from dlra._step import rank_text, solve_error
+from dlra._stepping import AdaptiveSteps, FixedSteps, Taken, check_tolerance
 from dlra.backend import dtype_name, library, norm, to_host
 from dlra.checkpoint import Checkpoint, Clock, check_resume, check_same_run
 from dlra.errors import DlraWarning, SolveError, StageError
@@ -30,10 +33,6 @@ from dlra.solution import (
     revived,
 )
 
-_GRID = (
-    1e-9  # a step may be longer by this share of itself, so that rounding does not add a sliver at the end
-)
-
 
 class Run:
     """One run: its arguments, checked, and its state."""
@@ -43,7 +42,7 @@ class Run:
         events: Any, save: Any, callback: Any, max_steps: Any, checkpoint: Any, resume: Any, rng: Any, keep: bool,
     ):  # fmt: skip
         self.t0, self.t1 = checks.check_t_span(t_span)
-        self.dt = checks.check_dt(dt, rtol, atol)
+        self.dt, (rtol, atol) = checks.check_dt(dt, rtol, atol)
         checks.check_resolution(self.dt, self.t0, self.t1)
         self.t_eval = checks.check_t_eval(t_eval, self.t0, self.t1)
         self.events = checks.check_events(events)
@@ -56,12 +55,21 @@ class Run:
         self.field = Field(F, self.Ys, args, self.system)
         self.integrator.check(self.Ys, self.field)
         self.Ys = self.integrator.prepared(self.Ys, self.field)
-        self._warn_if_unstable(F)
+        if self.dt is None:
+            self.tolerances: Any = [rtol, atol]
+            rtol = check_tolerance(rtol, atol, self.Ys)
+            span = abs(self.t1 - self.t0)
+            self._steps: Any = AdaptiveSteps(self.integrator, self.field, rtol, atol, span)
+        else:
+            self.tolerances = None
+            self._warn_if_unstable(F, self.dt)
+            self._steps = FixedSteps(self.integrator, self.field, self.dt)
+        self._steps.start(self.t0)
         self.rng = np.random.default_rng(rng)
         self.field.rng = self.rng
 
-        self.t, self.nsteps, self.budget = self.t0, 0, ErrorBudget()
-        self._anchor, self._since = self.t0, 0  # steps since the last time that was landed on
+        self.t, self.nsteps = self.t0, 0
+        self.budget = ErrorBudget(time=0.0) if self.dt is None else ErrorBudget()
         self._norms = [_state_norm(self.Ys)]
         self._start = _description(self.Ys)
         self._stored, self._nfev, self._rng_state = 0, 0, self.rng.bit_generator.state
@@ -79,10 +87,10 @@ class Run:
 
             _files.check_target(self._clock.path)
 
-    def _warn_if_unstable(self, F: Any) -> None:
-        if isinstance(F, SemiLinear) and self.integrator.is_explicit(self.field) and self.dt * F.rate > 6:
+    def _warn_if_unstable(self, F: Any, dt: float) -> None:
+        if isinstance(F, SemiLinear) and self.integrator.is_explicit(self.field) and dt * F.rate > 6:
             warnings.warn(
-                f"dt times the fastest rate of the declared linear part is about {self.dt * F.rate:.2g}, beyond what "
+                f"dt times the fastest rate of the declared linear part is about {dt * F.rate:.2g}, beyond what "
                 f'an explicit substep can bear (about 2.8); take substep="auto" or "exponential", or a smaller dt',
                 DlraWarning,
                 stacklevel=4,
@@ -98,22 +106,18 @@ class Run:
         yield state
         values = self._event_values(state)
         try:
-            for h, target, landed in self._grid():
+            for h, target, landed in self._steps.grid(self.t, self._targets()):
                 if self.max_steps is not None and self.nsteps >= self.max_steps:
                     raise SolveError(
                         f"max_steps = {self.max_steps} steps did not reach t1 = {self.t1:g}: stopped at "
                         f"t = {self.t:.10g}, step {self.nsteps}, {rank_text(self.Ys, self.system)}; "
-                        f"raise max_steps or dt"
+                        f"raise max_steps{'' if self.dt is None else ' or dt'}"
                     )
-                result, norms = self._step(h)
-                t_new, stopped_by, happened = target, None, []
+                taken, norms = self._step(h, target, landed)
+                stopped_by, happened = None, []
                 if self.events:
-                    result, t_new, stopped_by, happened, values = self._locate_events(
-                        h, target, result, values
-                    )
-                if stopped_by is not None:
-                    h, landed = t_new - self.t, True
-                state = self._accept(result, t_new, h, landed, norms, happened)
+                    taken, stopped_by, happened, values = self._locate_events(taken, values)
+                state = self._accept(taken, norms, happened)
                 if stopped_by is not None:
                     self.status, self.message = 1, f"Event {stopped_by} stopped the run at t = {self.t:.10g}."
                 elif self.callback is not None and _is_true(self._call(self.callback, "callback", state)):
@@ -135,24 +139,28 @@ class Run:
             if wanted is None or state.t in wanted:
                 yield state
 
-    def _grid(self) -> Iterator[tuple[float, float, bool]]:
-        """Yield (h, the time it leads to, whether that is a time to land on) from the present state on."""
+    def _targets(self) -> list[float]:
+        """The times to land on from the present state on."""
         direction = math.copysign(1.0, self.t1 - self.t0)
         targets = [t for t in [*(self.t_eval or []), self.t1] if direction * (t - self.t) > 0]
-        for target in dict.fromkeys(targets):
-            anchor = self._anchor
-            steps = abs(target - anchor) / self.dt
-            count = max(self._since + 1, math.ceil(steps - max(_GRID, 4 * math.ulp(steps))))
-            for k in range(self._since + 1, count + 1):
-                t_new = target if k == count else anchor + direction * k * self.dt
-                yield t_new - self.t, t_new, k == count
+        return list(dict.fromkeys(targets))
 
-    def _step(self, h: float) -> tuple[StepResult, list[float]]:
+    def _step(self, h: float, target: float, landed: bool) -> tuple[Taken, list[float]]:
         """The step from the present state, and the latest norms with its own."""
-        start = self.nsteps == 0
+        with self._labelled(h):
+            taken = self._steps.accepted(self.t, h, target, landed, self.Ys, self.nsteps)
+            return taken, self._check_growth(taken.h, taken.result.Ys)
+
+    def _trial_step(self, h: float) -> StepResult:
+        """A step of any length from the present state."""
+        with self._labelled(h):
+            return self._steps.take(self.t, h, self.Ys, self.nsteps)
+
+    @contextlib.contextmanager
+    def _labelled(self, h: float) -> Iterator[None]:
+        """Turn a failure in a step into an error that says where it happened."""
         try:
-            result = advance(self.integrator, self.field, self.t, h, self.Ys, first=start, probe=start)
-            return result, self._check_growth(h, result.Ys)
+            yield
         except StageError as error:
             where = (
                 f"{self.integrator.name} failed at t = {self.t:.10g}, step {self.nsteps + 1} (h = {h:.6g}), "
@@ -166,39 +174,30 @@ class Run:
         if not math.isfinite(norms[-1]):
             raise StageError(self.t + h, "end of step", "the solution blows up: its norm overflows")
         suspect = len(norms) == 4 and all(0 < 100 * a < b for a, b in itertools.pairwise(norms))
-        if suspect and self.integrator.is_explicit(self.field):
+        if suspect and self.dt is not None and self.integrator.is_explicit(self.field):
             raise StageError(
                 self.t + h, "end of step", f"the solution blows up: its norm grew from {norms[0]:.2g} to "
                 f"{norms[-1]:.2g} within three steps"
             )  # fmt: skip
         return norms
 
-    def _accept(
-        self,
-        result: StepResult,
-        t: float,
-        h: float,
-        landed: bool,
-        norms: list[float],
-        happened: list[tuple[int, float, Any]],
-    ) -> State:
+    def _accept(self, taken: Taken, norms: list[float], happened: list[tuple[int, float, Any]]) -> State:
         """Make a step part of the run, and return its state.
 
         Only the assignments at the end, between which no Ctrl-C can come, change what a Solution or a
         checkpoint shows: neither that nor an exception in ``save`` leaves half a step behind.
         """
-        budget = self.budget.after(h, result.discarded, result.normal)
-        state = self._state(t, result.Ys, self.nsteps + 1, budget)
+        state = self._taken_state(taken)
         stored = self._store(state)
         t_events, y_events = self.t_events, self.y_events
         if happened:
             t_events = [[*old, *(t for j, t, _ in happened if j == i)] for i, old in enumerate(t_events)]
             y_events = [[*old, *(y for j, _, y in happened if j == i)] for i, old in enumerate(y_events)]
-        anchor, since = (t, 0) if landed else (self._anchor, self._since + 1)
         nfev = self.field.nfev
         rng_state = None if self._clock is None else self.rng.bit_generator.state
-        self.Ys, self.t, self.nsteps, self.budget = result.Ys, t, state.step, budget
-        self._anchor, self._since, self._norms = anchor, since, norms
+        self.Ys, self.t, self.nsteps, self.budget = taken.result.Ys, taken.t, state.step, state.errors
+        self._norms = norms
+        self._steps.after(taken)
         self._stored, self.t_events, self.y_events = stored, t_events, y_events
         self._nfev, self._rng_state = nfev, rng_state
         return state
@@ -222,46 +221,46 @@ class Run:
         return value
 
     def _locate_events(
-        self, h: float, target: float, result: StepResult, before: list[float]
-    ) -> tuple[StepResult, float, int | None, list[tuple[int, float, Any]], list[float]]:
+        self, taken: Taken, before: list[float]
+    ) -> tuple[Taken, int | None, list[tuple[int, float, Any]], list[float]]:
         """Find the sign changes within a step, which is cut at the first terminal one.
 
-        Returns the step, the time it leads to, the terminal event, all events as (number, time, state), and
-        the values of their functions.
+        Returns the step, the terminal event, all events as (number, time, state), and the values of their
+        functions.
         """
-        after = self._event_values(self._trial_state(target, result))
+        after = self._event_values(self._taken_state(taken))
         found = []
         for i, event in enumerate(self.events):
             rising = before[i] < 0 <= after[i]
             falling = before[i] > 0 >= after[i]
             if (rising and event.direction >= 0) or (falling and event.direction <= 0):
-                found.append((*self._bisect(i, h, target, result, before[i]), i))
+                found.append((self._bisect(i, taken, before[i]), i))
         stopped_by, happened = None, []
-        for t, located, i in sorted(found, key=lambda item: abs(item[0] - self.t)):
-            happened.append((i, t, self._trial_state(t, located).y))
+        for located, i in sorted(found, key=lambda item: abs(item[0].t - self.t)):
+            happened.append((i, located.t, self._taken_state(located).y))
             if self.events[i].terminal:
-                result, target, stopped_by = located, t, i
+                taken, stopped_by = replace(located, landed=True), i
                 break
-        return result, target, stopped_by, happened, after
+        return taken, stopped_by, happened, after
 
-    def _bisect(
-        self, i: int, h: float, target: float, result: StepResult, before: float
-    ) -> tuple[float, StepResult]:
+    def _bisect(self, i: int, taken: Taken, before: float) -> Taken:
         """The step from the present state to where event i changes sign, on the far side of it."""
-        low, high, t_high = 0.0, 1.0, target
-        while high - low > 1e-10 and abs(h) * (high - low) > 4 * math.ulp(max(abs(self.t), abs(target))):
+        h, low, high, located = taken.h, 0.0, 1.0, taken
+        while high - low > 1e-10 and abs(h) * (high - low) > 4 * math.ulp(max(abs(self.t), abs(taken.t))):
             middle = 0.5 * (low + high)
-            t_middle = self.t + middle * h
-            trial, _ = self._step(middle * h)
-            if self._event_value(i, self._trial_state(t_middle, trial)) * before > 0:
+            trial = replace(
+                taken, result=self._trial_step(middle * h), h=middle * h, t=self.t + middle * h, landed=False
+            )
+            if self._event_value(i, self._taken_state(trial)) * before > 0:
                 low = middle
             else:
-                high, t_high, result = middle, t_middle, trial
-        return t_high, result
+                high, located = middle, trial
+        return located
 
-    def _trial_state(self, t: float, result: StepResult) -> State:
-        budget = self.budget.after(t - self.t, result.discarded, result.normal)
-        return self._state(t, result.Ys, self.nsteps + 1, budget)
+    def _taken_state(self, taken: Taken) -> State:
+        """The state to which a step leads."""
+        budget = self.budget.after(taken.h, taken.result.discarded, taken.normal, taken.time_error)
+        return self._state(taken.t, taken.result.Ys, self.nsteps + 1, budget)
 
     # ---- what the user gets
 
@@ -305,6 +304,7 @@ class Run:
             t_final=self.t,
             nfev=self.field.nfev,
             nsteps=self.nsteps,
+            nrejected=self._steps.rejected,
             status=status,
             message=message,
             method=repr(self.integrator),
@@ -325,6 +325,7 @@ class Run:
             "t0": self.t0,
             "direction": math.copysign(1.0, self.t1 - self.t0),
             "dt": self.dt,
+            "tolerances": self.tolerances,
             "shapes": [list(Y.shape) for Y in self.Ys],
             "dtype": [dtype_name(a.dtype) for a in like] if self.system else dtype_name(like[0].dtype),
             "library": library(like[0]).partition(" ")[0],
@@ -345,8 +346,7 @@ class Run:
             "Ys": [portable(Y) for Y in self.Ys],
             "t": self.t,
             "nsteps": self.nsteps,
-            "anchor": self._anchor,
-            "since": self._since,
+            "steps": self._steps.memory(),
             "norms": self._norms,
             "nfev": self._nfev,
             "budget": [self.budget.time, self.budget.truncation, self.budget.normal],
@@ -393,7 +393,9 @@ class Run:
         like = [Y._U if isinstance(Y, LowRank) else Y for Y in self.Ys]
         self.Ys = tuple(revived(Y, a) for Y, a in zip(tree["Ys"], like, strict=True))
         self.t, self.nsteps = tree["t"], tree["nsteps"]
-        self._anchor, self._since, self._norms = tree["anchor"], tree["since"], list(tree["norms"])
+        self._norms = list(tree["norms"])
+        self._steps.start(self.t)
+        self._steps.restore(tree["steps"])
         self.field.nfev = self._nfev = tree["nfev"]
         local = None if tree["local"] is None else ErrorBudget(*tree["local"])
         self.budget = dataclasses.replace(ErrorBudget(*tree["budget"]), local=local)

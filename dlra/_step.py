@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from dlra._checks import orthonormal, rank_of
-from dlra.backend import H, all_finite, dtype_name, eps, from_host, namespace, norm
+from dlra.backend import all_finite, eps, norm
+from dlra.control import gaussian, normal_estimate
 from dlra.errors import DlraWarning, SolveError, StageError
 from dlra.field import CallError, Field, operands_hint
 from dlra.integrators import Ask, Integrator, StepResult, drive, one_sided
@@ -21,6 +21,31 @@ REMEDY = (
 )
 
 
+def evaluate(field: Field, ask: Ask, *, first: bool = False) -> tuple[Any, ...]:
+    """F at the point asked for; what F raises becomes a StageError.
+
+    ``first``: nothing has been computed yet, so that complaints about what F returns are those of bad input.
+    """
+    try:
+        values = field(ask.t, ask.Ys)
+    except CallError as error:
+        cause = error.__cause__
+        assert cause is not None
+        reason = f"F raised {type(cause).__name__}: {cause}{operands_hint(cause)}"
+        raise StageError(ask.t, ask.stage, reason) from cause
+    except (TypeError, ValueError) as error:
+        if first and field.nfev == 1:
+            raise InputError(error) from error
+        raise StageError(ask.t, ask.stage, str(error)) from error
+    if first and field.nfev == 1:
+        check_symmetry(ask.Ys, values)
+    return values
+
+
+class InputError(Exception):
+    """Carries the complaint about F's very first return value through the code that labels failures. Internal."""
+
+
 def advance(
     integrator: Integrator,
     field: Field,
@@ -30,46 +55,37 @@ def advance(
     *,
     first: bool,
     probe: bool = False,
+    start: tuple[Any, ...] | None = None,
 ) -> StepResult:
     """Do one step; whatever goes wrong becomes a StageError, except complaints about F's first return value.
 
-    ``probe``: warn where F(t, Ys) is mostly invisible to the method.
+    ``probe``: warn where F(t, Ys) is mostly invisible to the method. ``start``: F(t, Ys), where it is known.
     """
-    stage, complaint = "start", None
+    stage = "start"
 
-    def evaluate(ask: Ask) -> Any:
-        nonlocal stage, complaint
+    def answer(ask: Ask) -> Any:
+        nonlocal stage
         stage = ask.stage
-        try:
-            values = field(ask.t, ask.Ys)
-            if first and field.nfev == 1:
-                check_symmetry(Ys, values)
-            if probe and field.nfev == 1:
-                warn_of_blindness(integrator, Ys, values)
-            return values
-        except CallError as error:
-            cause = error.__cause__
-            assert cause is not None
-            reason = f"F raised {type(cause).__name__}: {cause}{operands_hint(cause)}"
-            raise StageError(ask.t, ask.stage, reason) from cause
-        except (TypeError, ValueError) as error:
-            if first and field.nfev == 1:
-                complaint = error
-                raise
-            raise StageError(ask.t, ask.stage, str(error)) from error
+        if start is not None and stage == "start":
+            return start
+        values = evaluate(field, ask, first=first)
+        if probe and field.nfev == 1:
+            warn_of_blindness(integrator, Ys, values)
+        return values
 
     try:
-        result = drive(integrator.step(t, h, Ys, field), evaluate)
+        result = drive(integrator.step(t, h, Ys, field), answer)
+    except InputError as error:
+        raise error.args[0] from error.args[0].__cause__
     except (StageError, DlraWarning):  # a warning that was made an error stays what it is
         raise
     except Exception as error:
-        if error is complaint:
-            raise
         raise StageError(t, stage, f"{type(error).__name__}: {error}") from error
     if not all(all_finite(Y.S if isinstance(Y, LowRank) else Y) for Y in result.Ys):
         raise StageError(t + h, "end of step", "the result is not finite")
-    Ys = tuple(compact(orthonormal(Y) if isinstance(Y, LowRank) else Y) for Y in result.Ys)
-    return StepResult(Ys, result.discarded, result.normal)
+    return replace(
+        result, Ys=tuple(compact(orthonormal(Y) if isinstance(Y, LowRank) else Y) for Y in result.Ys)
+    )
 
 
 def check_symmetry(Ys: tuple[Any, ...], values: tuple[Any, ...]) -> None:
@@ -77,20 +93,16 @@ def check_symmetry(Ys: tuple[Any, ...], values: tuple[Any, ...]) -> None:
     for Y, value in zip(Ys, values, strict=True):
         if not one_sided(Y):
             continue
-        omega = _gaussian(Y._U, 1)
+        omega = gaussian(Y._U, 1, (0,))
         image = value @ omega
         asymmetry = norm(image - value.H @ omega)
         if asymmetry > 1e4 * eps(omega) * norm(image):
-            raise ValueError(
-                f"the field is declared symmetric, but F(t, Y) of a Hermitian Y is not: F and its adjoint differ by "
-                f"about {asymmetry / norm(image):.1e}; drop symmetric=True, or mend F"
+            raise InputError(
+                ValueError(
+                    f"the field is declared symmetric, but F(t, Y) of a Hermitian Y is not: F and its adjoint differ "
+                    f"by about {asymmetry / norm(image):.1e}; drop symmetric=True, or mend F"
+                )
             )
-
-
-def _gaussian(like: Any, columns: int) -> Any:
-    """The same Gaussian matrix in every call, with as many rows as ``like``."""
-    omega = np.random.default_rng(0).standard_normal((like.shape[0], columns))
-    return from_host(omega.astype(dtype_name(like.dtype)), like)
 
 
 def warn_of_blindness(integrator: Integrator, Ys: tuple[Any, ...], values: tuple[Any, ...]) -> None:
@@ -103,15 +115,12 @@ def warn_of_blindness(integrator: Integrator, Ys: tuple[Any, ...], values: tuple
     for i, (Y, value) in enumerate(zip(Ys, values, strict=True)):
         if not isinstance(Y, LowRank):
             continue
-        omega = _gaussian(Y._V, 1)
-        both = namespace(omega).concat((omega, omega - Y._V @ (H(Y._V) @ omega)), axis=1)
-        image = value @ both
-        normal = image[:, 1:] - Y._U @ (H(Y._U) @ image[:, 1:])
-        whole = norm(image[:, :1])
-        if whole > 0 and norm(normal) > 0.7 * whole:
+        whole = norm(value @ gaussian(Y._V, 1, (0,)))
+        normal, _ = normal_estimate(Y, value, (0,), 1)
+        if whole > 0 and normal > 0.7 * whole:
             which = f"Y0[{i}]" if len(Ys) > 1 else "Y0"
             warnings.warn(
-                f"about {min(1.0, norm(normal) / whole):.0%} of F(t0, Y0) is normal to the tangent space at {which} "
+                f"about {min(1.0, normal / whole):.0%} of F(t0, Y0) is normal to the tangent space at {which} "
                 f"(rank {Y.rank}) and invisible to the first step; start from more directions, e.g. from {which} + "
                 f"1e-10 * (the source in F), or from a higher rank",
                 DlraWarning,

@@ -101,7 +101,9 @@ class Solution:
     t_events, y_events : list of lists
         Times and states of each event.
     nfev, nsteps : int
-        Evaluations of F and steps, rejected ones and the location of events included in nfev.
+        Evaluations of F and accepted steps; nfev includes rejected ones and the location of events.
+    nrejected : int
+        Rejected attempts, where the step adapts.
     status : int
         0: the end of ``t_span`` was reached; 1: stopped by an event, the callback or Ctrl-C; -1: failed.
     message : str
@@ -119,6 +121,7 @@ class Solution:
     nsteps: int
     status: int
     message: str
+    nrejected: int = 0
     method: str = ""
     saved: list[Any] | None = None
     t_events: list[list[float]] = field(default_factory=list)
@@ -251,6 +254,7 @@ def pack_solution(solution: Solution) -> dict[str, Any]:
         "t_final": solution.t_final,
         "nfev": solution.nfev,
         "nsteps": solution.nsteps,
+        "nrejected": solution.nrejected,
         "status": solution.status,
         "message": solution.message,
         "method": solution.method,

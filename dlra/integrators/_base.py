@@ -135,6 +135,16 @@ class RankAdaptive(Integrator):
                 raise ValueError(f"min_rank must not exceed min(m, n) = {min(Y.shape)} of Y0, got {min_rank}")
         super().check(Ys, field)
 
+    @property
+    def has_tolerance(self) -> bool:
+        """Whether a tolerance for the rank is given."""
+        return any(any(g) if isinstance(g, Sequence) else g != 0 for g in (self.rtol, self.atol))
+
+    def options(self, i: int) -> tuple[float, float, int, int | None]:
+        """The options rtol, atol, min_rank, max_rank of member i."""
+        rtol, atol, min_rank, max_rank = (g[i] if _is_sequence(g) else g for g in self._given())
+        return rtol, atol, min_rank, max_rank
+
     def truncated(self, Ys: Members, Y_hat: Members, cores: list[Array]) -> tuple[Members, float]:
         """Truncate Y_hat with new cores; Ys is the state before the step. Dense members are replaced."""
         Y1s, discarded = [], []

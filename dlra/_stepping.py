@@ -1,0 +1,315 @@
+"""How a run gets from one accepted state to the next: with steps of a given length, or of a length chosen."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dlra import control
+from dlra._step import advance, evaluate
+from dlra.backend import eps, norm
+from dlra.errors import DlraWarning, StageError
+from dlra.field import Field
+from dlra.integrators import Ask, Integrator, RankAdaptive, StepResult
+from dlra.lowrank import LowRank
+
+_GRID = (
+    1e-9  # a step may be longer by this share of itself, so that rounding does not add a sliver at the end
+)
+Members = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A step that was accepted: its result, its length, and where it leads."""
+
+    result: StepResult
+    h: float
+    t: float
+    landed: bool
+    """Whether ``t`` is a time to land on."""
+    time_error: float = math.nan
+    normal: float = math.nan
+    """Normal component of F, as the error budget wants it."""
+
+
+class FixedSteps:
+    """Steps of length dt on a grid that is anchored at the last time that was landed on."""
+
+    rejected = 0
+
+    def __init__(self, integrator: Integrator, field: Field, dt: float):
+        self.integrator, self.field, self.dt = integrator, field, dt
+        self._anchor, self._since = 0.0, 0  # the anchor, and steps since then
+
+    def start(self, t: float) -> None:
+        """Begin at time t."""
+        self._anchor, self._since = t, 0
+
+    def grid(self, t: float, targets: list[float]) -> Iterator[tuple[float, float, bool]]:
+        """Yield (h, the time it leads to, whether that is a time to land on) from t on."""
+        for target in targets:
+            anchor, direction = self._anchor, math.copysign(1.0, target - t)
+            steps = abs(target - anchor) / self.dt
+            count = max(self._since + 1, math.ceil(steps - max(_GRID, 4 * math.ulp(steps))))
+            for k in range(self._since + 1, count + 1):
+                t_new = target if k == count else anchor + direction * k * self.dt
+                yield t_new - t, t_new, k == count
+                t = t_new
+
+    def take(self, t: float, h: float, Ys: Members, step: int) -> StepResult:
+        """One step of length h, as events want to try it."""
+        return advance(self.integrator, self.field, t, h, Ys, first=step == 0, probe=step == 0)
+
+    def accepted(self, t: float, h: float, target: float, landed: bool, Ys: Members, step: int) -> Taken:
+        """The step from t to target."""
+        result = self.take(t, h, Ys, step)
+        return Taken(result, h, target, landed, normal=result.normal)
+
+    def after(self, taken: Taken) -> None:
+        """Note that a step has become part of the run."""
+        if taken.landed:
+            self._anchor, self._since = taken.t, 0
+        else:
+            self._since += 1
+
+    def memory(self) -> list[float]:
+        """What a checkpoint must hold."""
+        return [self._anchor, float(self._since)]
+
+    def restore(self, memory: list[float]) -> None:
+        """Take up what :meth:`memory` gave."""
+        self._anchor, self._since = memory[0], int(memory[1])
+
+
+class AdaptiveSteps:
+    """Steps whose length follows from tolerances, with rejection, and bases that are widened where they are too small.
+
+    The error of a step is the estimate built into the method where that is of order 4 or more, else it comes from
+    step doubling: the step is done at once and in two halves, and the halves are kept.
+    """
+
+    def __init__(self, integrator: Integrator, field: Field, rtol: float, atol: float, span: float):
+        self.integrator, self.field = integrator, field
+        self._embedded = _has_estimate(integrator)
+        order = integrator.order - 1 if self._embedded else integrator.order
+        self.control = control.StepControl(rtol, atol, span, order)
+        self._free = isinstance(integrator, RankAdaptive)
+        self._tied = isinstance(integrator, RankAdaptive) and not integrator.has_tolerance
+        self._h: float | None = None
+        self._ratio = 1.0  # error over allowance of the last step
+        self._t = 0.0
+        self._before: tuple[Members, Members] | None = None  # the last state and F there
+        self._stiff: int | None = 0  # steps in a row that stability alone seems to limit; None: has been said
+        self.rejected = 0
+
+    def start(self, t: float) -> None:
+        """Begin at time t."""
+        self._t = t
+
+    def grid(self, t: float, targets: list[float]) -> Iterator[tuple[float, float, bool]]:
+        """Yield the next step to try: (h, the time it leads to, whether that is a time to land on)."""
+        for target in targets:
+            while self._t != target:
+                left = target - self._t
+                h = left if self._h is None else math.copysign(self._h, left)
+                if abs(left) <= abs(h) * (1 + _GRID):
+                    yield left, target, True
+                else:
+                    h = 0.5 * left if abs(left) < 2 * abs(h) else h
+                    yield h, self._t + h, False
+
+    def take(self, t: float, h: float, Ys: Members, step: int) -> StepResult:
+        """A step of length h as it would be accepted: in two halves, or at once."""
+        return self._trial(t, h, Ys, step, None, _size(Ys))[0]
+
+    def accepted(self, t: float, h: float, target: float, landed: bool, Ys: Members, step: int) -> Taken:
+        """The step from t towards target, as long as the tolerance allows."""
+        start = evaluate(self.field, Ask("start", t, Ys), first=step == 0)
+        self._notice_stiffness(h, Ys, start)
+        size, whole = _size(Ys), math.hypot(*map(control.size_estimate, Ys, start))
+        if self._h is None:
+            self._h = self.control.first(size, whole)
+            if self._h < abs(h):
+                h = math.copysign(self._h, h)
+                target, landed = t + h, False
+        planned, tried = self._h, False
+        while True:
+            if abs(h) <= 16 * math.ulp(max(abs(t), abs(t + h))):
+                raise StageError(t, "step size", _TOO_SMALL)
+            scale = max(size, abs(h) * whole)  # the state may grow from nothing
+            wide, normal = self._widened(Ys, start, h, scale, step)
+            try:
+                result, error, saturated = self._trial(t, h, wide, step, start, scale)
+            except StageError as failure:
+                if failure.__cause__ is not None:  # not the length of the step, but the user's own exception
+                    raise
+                result, error, saturated = None, math.inf, False
+            if result is not None and saturated and (wider := self._joined(wide, result)) is not None:
+                Ys, self.rejected = wider, self.rejected + 1
+                continue
+            scale = scale if result is None else max(scale, _size(result.Ys))
+            allowed = max(self.control.allowed(h, scale), 10 * _roundoff(Ys) * scale)
+            ratio = error / allowed if allowed > 0 else (0.0 if error == 0 else math.inf)
+            factor = self.control.factor(ratio, self._ratio)
+            if result is not None and ratio <= 1:
+                self._ratio = ratio
+                proposal = abs(h) * (min(factor, 1.0) if tried else factor)
+                self._h = max(proposal, planned) if abs(h) < planned and not tried else proposal
+                return Taken(result, h, target, landed, error, normal)
+            h *= min(factor, 0.9)
+            target, landed, tried = t + h, False, True
+            self.rejected += 1
+
+    def after(self, taken: Taken) -> None:
+        """Note that a step has become part of the run."""
+        self._t = taken.t
+
+    def memory(self) -> list[float]:
+        """What a checkpoint must hold."""
+        return [math.nan if self._h is None else self._h, self._ratio, float(self.rejected)]
+
+    def restore(self, memory: list[float]) -> None:
+        """Take up what :meth:`memory` gave."""
+        self._h = None if math.isnan(memory[0]) else memory[0]
+        self._ratio, self.rejected = memory[1], int(memory[2])
+
+    # ---- one attempt
+
+    def _trial(
+        self, t: float, h: float, Ys: Members, step: int, start: Members | None, scale: float
+    ) -> tuple[StepResult, float, bool]:
+        """The result of a step, its error, and whether a truncation would have kept all there was."""
+        first = step == 0 and start is None
+        if self._embedded:
+            result = advance(self._method(h, scale), self.field, t, h, Ys, first=first, start=start)
+            return result, result.error, _saturated(Ys, result.Ys)
+        half = self._method(h / 2, scale)
+        whole = advance(self._method(h, scale), self.field, t, h, Ys, first=first, start=start)
+        one = advance(half, self.field, t, h / 2, Ys, first=False, start=start)
+        two = advance(half, self.field, t + h / 2, h / 2, one.Ys, first=False)
+        truncated = whole.discarded + one.discarded + two.discarded
+        error = max(0.0, control.difference(whole.Ys, two.Ys) - truncated) / (2.0**self.integrator.order - 1)
+        normal = one.normal if math.isnan(two.normal) else max(one.normal, two.normal)
+        result = StepResult(two.Ys, one.discarded + two.discarded, normal, error)
+        return result, error, _saturated(Ys, one.Ys) or _saturated(one.Ys, two.Ys)
+
+    def _method(self, h: float, scale: float) -> Integrator:
+        """The method, with the truncation tolerance that belongs to a step of length h."""
+        if not self._tied:
+            return self.integrator
+        return replace(self.integrator, atol=control.KAPPA * self.control.allowed(h, scale))  # type: ignore[call-arg]
+
+    def _notice_stiffness(self, h: float, Ys: Members, start: Members) -> None:
+        """Warn where stability seems to limit the steps of an explicit method."""
+        before, self._before = self._before, (Ys, start)
+        if before is None or self._stiff is None or not self.integrator.is_explicit(self.field):
+            return
+        rate = control.rate_estimate(*before, Ys, start)
+        self._stiff = self._stiff + 1 if abs(h) * rate > 1 else 0
+        if self._stiff < 20:
+            return
+        self._stiff = None
+        warnings.warn(
+            f"F changes at a rate of {rate:.2g} or more and the steps have length {abs(h):.2g}: the problem is stiff, "
+            f"and stability limits the steps of this explicit method. Declare the stiff linear part with "
+            f'dlra.SemiLinear(A, B, G) and use a method with substep="exponential" or "implicit"',
+            DlraWarning,
+            stacklevel=6,
+        )
+
+    # ---- bases
+
+    def _widened(
+        self, Ys: Members, start: Members, h: float, size: float, step: int
+    ) -> tuple[Members, float]:
+        """Ys in bases wide enough for the field, and the estimated normal component that is left."""
+        allowed = self.control.allowed(h, size)
+        out, left = [], []
+        for i, (Y, G) in enumerate(zip(Ys, start, strict=True)):
+            if isinstance(Y, LowRank):
+                limit = max(allowed, self._theta(i, Y)) / (abs(h) * math.sqrt(len(Ys)))
+                seed, tries = (step, i), 0
+                normal, _ = control.normal_estimate(Y, G, seed)
+                while self._free and normal > limit and self._room(i, Y) > 0:
+                    columns = min(max(control.PROBES, Y.rank), self._room(i, Y))
+                    tries += 1
+                    wider = control.widened(Y, G, columns, (*seed, tries))
+                    if wider.rank == Y.rank:
+                        break
+                    Y = wider
+                    normal, _ = control.normal_estimate(Y, G, (*seed, tries, 1))
+                left.append(normal)
+            out.append(Y)
+        return tuple(out), math.hypot(*left)
+
+    def _joined(self, Ys: Members, result: StepResult) -> Members | None:
+        """Ys in bases that contain those of a saturated result; None where there is no room."""
+        out = []
+        for i, (Y, Z) in enumerate(zip(Ys, result.Ys, strict=True)):
+            if isinstance(Y, LowRank) and Z.rank >= 2 * Y.rank and self._room(i, Y) >= Y.rank:
+                Y = control.joined(Y, Z)
+            out.append(Y)
+        return tuple(out) if any(a is not b for a, b in zip(out, Ys, strict=True)) else None
+
+    def _room(self, i: int, Y: LowRank) -> int:
+        """By how many columns the bases of a member may grow."""
+        assert isinstance(self.integrator, RankAdaptive)
+        largest = self.integrator.options(i)[3]
+        return min(*Y.shape, *(() if largest is None else (largest,))) - Y.rank
+
+    def _theta(self, i: int, Y: LowRank) -> float:
+        """The truncation tolerance that the user gave."""
+        if not self._free or self._tied:
+            return 0.0
+        assert isinstance(self.integrator, RankAdaptive)
+        rtol, atol, *_ = self.integrator.options(i)
+        return max(atol, rtol * norm(Y.S))
+
+
+_TOO_SMALL = (
+    "the tolerance asks for steps below the resolution of t; the problem is singular here, the tolerance is too small "
+    "for the method or the dtype, or the field is stiff: then declare its stiff linear part, dlra.SemiLinear(A, B, G)"
+)
+
+
+def check_tolerance(rtol: float, atol: float, Ys: Members) -> float:
+    """Return rtol, raised to what the dtype can give, with a warning."""
+    least = 50 * _roundoff(Ys)
+    if rtol >= least or atol > 0:
+        return rtol
+    warnings.warn(
+        f"rtol={rtol:g} is below what the dtype can give; steps are chosen for rtol={least:.1g}",
+        DlraWarning,
+        stacklevel=5,
+    )
+    return least
+
+
+def _has_estimate(integrator: Integrator) -> bool:
+    """Whether the method has an embedded estimate that is worth its cost: of order 4 per unit of time, or more."""
+    tableau = getattr(integrator, "tableau", None)
+    if tableau is None:
+        return False
+    from dlra.substeps import tableau as resolved
+
+    scheme = resolved(tableau)
+    return scheme.error is not None and scheme.order >= 5
+
+
+def _saturated(before: Members, after: Members) -> bool:
+    return any(
+        isinstance(Y, LowRank) and Z.rank >= 2 * Y.rank and Z.rank < min(Z.shape)
+        for Y, Z in zip(before, after, strict=True)
+    )
+
+
+def _roundoff(Ys: Members) -> float:
+    return max(eps(Y._U if isinstance(Y, LowRank) else Y) for Y in Ys)
+
+
+def _size(Ys: Members) -> float:
+    return math.hypot(*(norm(Y.S if isinstance(Y, LowRank) else Y) for Y in Ys))

@@ -1,0 +1,157 @@
+"""Rules for the length of steps and for the bases they start from.
+
+The step length is controlled by the error per unit of time, so that the errors of all steps add up to the tolerance and
+the final error is proportional to it. Two other sources of error are kept below the same allowance: what truncation
+drops (its tolerance is tied to the step: the error bounds contain theta/h), and the part of F that is normal to the
+tangent space, which no small step reduces; there the bases are widened.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dlra import linalg
+from dlra.backend import Array, H, dtype_name, from_host, norm
+from dlra.integrators import one_sided
+from dlra.lowrank import BOTH, LowRank
+
+__all__ = ["StepControl", "normal_estimate", "widened"]
+
+KAPPA = 0.1
+"""Share of the allowance that truncation may take: theta = kappa tol h / |t₁ - t₀|."""
+
+PROBES = 4
+"""Random vectors that estimate the norm of the normal component."""
+
+
+@dataclass(frozen=True)
+class StepControl:
+    """A controller of proportional-integral type for the error per unit of time.
+
+    Attributes
+    ----------
+    rtol, atol : float
+        The errors of all steps may add up to atol + rtol ‖Y‖.
+    span : float
+        |t₁ - t₀|.
+    order : int
+        Order of the error estimate per unit of time: it falls like h^order.
+    """
+
+    rtol: float
+    atol: float
+    span: float
+    order: int
+
+    SAFETY = 0.9
+    LARGEST, SMALLEST = 5.0, 0.2
+    FLOOR = 1e-3
+    """A step shorter than this share of the span is allowed as much as one of this length: else an initial layer
+    would have to be resolved to a tolerance that vanishes with its length."""
+
+    def allowed(self, h: float, size: float) -> float:
+        """What a step of length h may contribute to the error of a state of norm ``size``."""
+        return (self.atol + self.rtol * size) * max(abs(h) / self.span, self.FLOOR)
+
+    def factor(self, ratio: float, before: float) -> float:
+        """By how much the next step is longer, from error/allowance of this step and of the one before.
+
+        K. Gustafsson, M. Lundh, G. Söderlind, A PI stepsize control for the numerical solution of ordinary differential
+        equations, BIT 28 (1988) 270-287.
+        """
+        if not math.isfinite(ratio):
+            return self.SMALLEST
+        ratio, before = max(ratio, 1e-8), max(before, 1e-4)
+        integral, proportional = 0.7 / self.order, 0.4 / self.order
+        if ratio > 1:  # a rejected step says all
+            integral, proportional = 1.0 / self.order, 0.0
+        return min(self.LARGEST, max(self.SMALLEST, self.SAFETY * ratio**-integral * before**proportional))
+
+    def first(self, size: float, slope: float) -> float:
+        """Length of a first step: the state may change by a hundredth."""
+        if slope > 0 and size > 0:
+            return min(0.01 * size / slope, 0.1 * self.span)
+        return 1e-3 * self.span
+
+
+def gaussian(like: Array, columns: int, seed: tuple[int, ...]) -> Array:
+    """A Gaussian matrix with as many rows as ``like``, in its library; the same for the same seed."""
+    omega = np.random.default_rng(seed).standard_normal((like.shape[0], columns))
+    return from_host(omega.astype(dtype_name(like.dtype)), like)
+
+
+def normal_estimate(Y: LowRank, G: Any, seed: tuple[int, ...], columns: int = PROBES) -> tuple[float, Array]:
+    """Estimate ‖(I - UUᴴ) G (I - VVᴴ)‖, the part of G normal to the tangent space at Y, with Gaussian vectors.
+
+    Returns the estimate (unbiased in its square) and the image of the vectors, shape (m, columns).
+    """
+    omega = gaussian(Y._V, columns, seed)
+    image = G @ (omega - Y._V @ (H(Y._V) @ omega))
+    image = image - Y._U @ (H(Y._U) @ image)
+    return norm(image) / math.sqrt(columns), image
+
+
+def widened(Y: LowRank, G: Any, columns: int, seed: tuple[int, ...]) -> LowRank:
+    """Y in bases widened by directions of the range and corange of the normal part of G: a randomised range finder.
+
+    N. Halko, P.-G. Martinsson, J. A. Tropp, Finding structure with randomness, SIAM Rev. 53 (2011) 217-288.
+    """
+    _, image = normal_estimate(Y, G, seed, columns)
+    U = linalg.augment(Y._U, image)
+    if one_sided(Y):
+        V = U
+    else:
+        omega = gaussian(Y._U, columns, (*seed, 1))
+        image = G.H @ (omega - Y._U @ (H(Y._U) @ omega))
+        V = linalg.augment(Y._V, image - Y._V @ (H(Y._V) @ image))
+    return _in_bases(Y, U, V)
+
+
+def joined(Y: LowRank, Z: LowRank) -> LowRank:
+    """Y in bases that also contain those of Z."""
+    U = linalg.augment(Y._U, Z._U)
+    return _in_bases(Y, U, U if one_sided(Y) else linalg.augment(Y._V, Z._V))
+
+
+def _in_bases(Y: LowRank, U: Array, V: Array) -> LowRank:
+    """Y in bases that begin with its own, made equally wide: integrators start from a square core."""
+    p, q = U.shape[1], V.shape[1]
+    width = min(p, q)
+    return LowRank._make(
+        U[:, :width], linalg.embed(Y.S, width, width), U[:, :width] if V is U else V[:, :width], BOTH
+    )
+
+
+def difference(Ys: tuple[Any, ...], Zs: tuple[Any, ...]) -> float:
+    """‖Y - Z‖ over all members."""
+    return math.hypot(
+        *((Y - Z).norm() if isinstance(Y, LowRank) else norm(Y - Z) for Y, Z in zip(Ys, Zs, strict=True))
+    )
+
+
+def size_estimate(Y: Any, G: Any) -> float:
+    """Estimate ‖G‖, with Gaussian vectors for the member of a LowRank Y."""
+    if not isinstance(Y, LowRank):
+        return norm(G)
+    return norm(G @ gaussian(Y._V, PROBES, (1,))) / math.sqrt(PROBES)
+
+
+def rate_estimate(
+    Ys: tuple[Any, ...], Gs: tuple[Any, ...], Zs: tuple[Any, ...], Hs: tuple[Any, ...]
+) -> float:
+    """Estimate ‖F(Z) - F(Y)‖ / ‖Z - Y‖, from values G of F at Y and H at Z."""
+    changes, moves = [], []
+    for Y, G, Z, K in zip(Ys, Gs, Zs, Hs, strict=True):
+        if isinstance(Y, LowRank):
+            omega = gaussian(Y._V, 1, (2,))
+            changes.append(norm(K @ omega - G @ omega))
+            moves.append(norm(Z._apply(omega) - Y._apply(omega)))
+        else:
+            changes.append(norm(K - G))
+            moves.append(norm(Z - Y))
+    move = math.hypot(*moves)
+    return math.hypot(*changes) / move if move > 0 else 0.0
