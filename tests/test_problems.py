@@ -19,6 +19,7 @@ SMALL = {
     "allen-cahn": {"n": 24},
     "heat-lyapunov": {"n": 45},
     "landau-damping": {"nx": 12, "nv": 32},
+    "lattice-nls": {"n": 20},
     "riccati": {"n": 40},
     "rotation": {"n": 16},
     "schroedinger": {"n": 18},
@@ -26,7 +27,7 @@ SMALL = {
     "steel-riccati": {},
     "two-stream": {"nx": 13, "nv": 30},
 }
-COMPLEX = {"schroedinger"}
+COMPLEX = {"lattice-nls", "schroedinger"}
 LANDAU = complex(1.4156618886, -0.1533594669)  # least damped root for k = 0.5
 
 
@@ -113,8 +114,10 @@ def test_the_field_stays_on_factors(name, rng):
     problem = make(name)
     Y = state(problem, rng, 2)
     widths = {
+        "allen-cahn": 6 + 4,  # the cube of a real matrix of rank 2 has rank 4
         "heat-lyapunov": 14,
         "landau-damping": 4,
+        "lattice-nls": 4 + 8,
         "riccati": 15,
         "rotation": 6,
         "schroedinger": 6,
@@ -123,11 +126,8 @@ def test_the_field_stays_on_factors(name, rng):
         "two-stream": 4,
     }
     value = problem.F(0.0, Y)
-    if name == "allen-cahn":
-        assert not isinstance(value, LowRank)  # the cube is dense, as documented
-    else:
-        assert isinstance(value, LowRank)
-        assert value.rank <= widths[name]
+    assert isinstance(value, LowRank)
+    assert value.rank <= widths[name]
 
 
 def test_schroedinger_is_its_definition(rng):
@@ -386,13 +386,15 @@ def test_completion_holds_the_range_of_the_slope(name):
     Y = problem.Y0(min(q + 14, min(problem.shape)))
     G = problem.dense(0.0, Y.to_dense())
     U, V = Y.U, Y.V
-    outside = np.linalg.norm(G - U @ (U.T @ G)), np.linalg.norm(G - (G @ V) @ V.T)
+    outside = np.linalg.norm(G - U @ (U.conj().T @ G)), np.linalg.norm(G - (G @ V) @ V.conj().T)
     assert max(outside) < 1e-10 * np.linalg.norm(G)
     # ... and in the order of their weight: one fewer direction leaves what the singular values say
     U, G = problem.Y0(q + 1).U, problem.dense(0.0, Y.to_dense())
     known = Y.U[:, :q]
-    rest = np.linalg.svd(G - known @ (known.T @ G), compute_uv=False)
-    assert np.linalg.norm(G - U @ (U.T @ G), 2) == pytest.approx(rest[1], rel=1e-6, abs=1e-10 * rest[0])
+    rest = np.linalg.svd(G - known @ (known.conj().T @ G), compute_uv=False)
+    assert np.linalg.norm(G - U @ (U.conj().T @ G), 2) == pytest.approx(
+        rest[1], rel=1e-6, abs=1e-10 * rest[0]
+    )
 
 
 @every
@@ -420,6 +422,7 @@ def test_rank_no_int():
         ("rotation", 0.6, 1e-4),
         ("heat-lyapunov", 0.05, 1e-5),
         ("allen-cahn", 2.0, 1e-3),
+        ("lattice-nls", 2.0, 1e-3),
         ("riccati", 0.02, 1e-5),
         ("steel-lyapunov", 1000.0, 1.0),
         ("steel-riccati", 3.0, 1e-3),
@@ -560,6 +563,55 @@ def test_allen_cahn_by_augmented_bug():
     errors = [relative_error(dlra.solve(problem.F, (0.0, 4.0), Y0, dt=dt).y[-1], R) for dt in (0.1, 0.05)]
     assert errors[1] < 1e-3
     assert errors[0] / errors[1] > 3.5  # the exponential substep's order 2 while the rank suffices
+
+
+@pytest.mark.parametrize("name", ["allen-cahn", "lattice-nls"])
+def test_cubes_are_sampled(name, monkeypatch):
+    problem = problems.get(name, n=160)
+    Y = LowRank.from_dense(problem.reference(0.0), rank=4)
+    A, shapes = Y.to_dense(), []
+    expected = problem.dense(0.0, A), problem.observables["energy"](0.0, A)
+    monkeypatch.setattr(LowRank, "to_dense", lambda self: shapes.append(self.shape))
+    value = problem.F(0.0, Y)
+    assert problem.observables["energy"](0.0, Y) == pytest.approx(expected[1], rel=1e-9)
+    assert not shapes  # nobody asked for all entries
+    assert np.linalg.norm(dense(value) - expected[0]) < 1e-9 * np.linalg.norm(expected[0])
+
+
+def test_lattice_nls_is_its_definition(rng):
+    n = 12
+    problem = problems.lattice_nls(n=n)
+    Y = rng.standard_normal((n, n)) + 1j * rng.standard_normal((n, n))
+    padded = np.pad(Y, 1)
+    neighbours = padded[2:, 1:-1] + padded[:-2, 1:-1] + padded[1:-1, 2:] + padded[1:-1, :-2]
+    assert relative_error(problem.dense(0.0, Y), 0.5j * neighbours + 0.1j * abs(Y) ** 2 * Y) < 1e-14
+    start = problems.lattice_nls().reference(0.0)
+    for j, k in ((30, 25), (25, 20), (7, 44)):
+        bumps = [np.exp(-((j - a) ** 2 + (k - b) ** 2) / 25) for a, b in ((30, 25), (25, 20))]
+        assert start[j - 1, k - 1] == pytest.approx(sum(bumps), rel=1e-12)
+
+
+def test_lattice_nls_conserves_norm_and_energy(rng):
+    problem = make("lattice-nls")
+    Y = rng.standard_normal(problem.shape) + 1j * rng.standard_normal(problem.shape)
+    slope, energy, h = problem.dense(0.0, Y), problem.observables["energy"], 1e-5
+    assert abs(np.vdot(Y, slope).real) < 1e-13 * np.linalg.norm(Y) * np.linalg.norm(slope)
+    assert (
+        abs(energy(0.0, Y + h * slope) - energy(0.0, Y - h * slope)) < 1e-8 * h * np.linalg.norm(slope) ** 2
+    )
+
+
+def test_lattice_nls_by_augmented_bug():
+    problem = problems.lattice_nls()
+    R, Y0 = problem.reference(1.0), problem.Y0(problem.defaults["rank"])
+    errors = []
+    for dt in (0.1, 0.05):
+        run = dlra.solve(problem.F, (0.0, 1.0), Y0, dt=dt)
+        errors.append(relative_error(run.y[-1], R))
+        for name, observe in problem.observables.items():
+            assert observe(1.0, run.y[-1]) == pytest.approx(observe(0.0, Y0), rel=1e-4), name
+    assert errors[1] < 1e-4
+    assert errors[0] / errors[1] > 3.5  # the exponential substep's order 2
 
 
 def test_schroedinger_by_augmented_bug():

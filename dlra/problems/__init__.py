@@ -21,6 +21,7 @@ from typing import Any
 
 from dlra.problems._allen_cahn import allen_cahn
 from dlra.problems._heat_lyapunov import heat_lyapunov
+from dlra.problems._lattice_nls import lattice_nls
 from dlra.problems._problem import Problem
 from dlra.problems._riccati import riccati
 from dlra.problems._rotation import rotation
@@ -37,6 +38,7 @@ __all__ = [
     "heat_lyapunov",
     "landau_damping",
     "landau_rate",
+    "lattice_nls",
     "names",
     "riccati",
     "rotation",
@@ -50,6 +52,7 @@ _FACTORIES: dict[str, Callable[..., Problem]] = {
     "allen-cahn": allen_cahn,
     "heat-lyapunov": heat_lyapunov,
     "landau-damping": landau_damping,
+    "lattice-nls": lattice_nls,
     "riccati": riccati,
     "rotation": rotation,
     "schroedinger": schroedinger,

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from dlra._entrywise import entrywise
 from dlra._factors import check_int
-from dlra.backend import Array, namespace, to_host
+from dlra.backend import Array, H, namespace, to_host
 from dlra.backend import norm as array_norm
+from dlra.lazy import matmul
 from dlra.lowrank import LowRank
 from dlra.problems._place import Place
 
@@ -202,6 +204,33 @@ def trace(t: float, Y: Any) -> float:
         U, S, V = Y.factors
         return float(namespace(U).sum((U @ S) * V))
     return float(np.trace(to_host(Y)))
+
+
+def quadratic(Y: Any, A: Any, B: Any = None) -> float:
+    """Re⟨Y, A Y + Y B⟩ for Hermitian matrices A and B (None for zero)."""
+    if isinstance(Y, LowRank):
+        U, S, V = Y.factors
+        left = H(U) @ (A @ U) @ S @ (H(V) @ V)
+        if B is not None:
+            left = left + H(U) @ U @ S @ (H(V) @ (B @ V))
+        return real_inner(S, left)
+    return real_inner(Y, matmul(A, Y) if B is None else matmul(A, Y) + Y @ B)
+
+
+def real_inner(A: Array, B: Array) -> float:
+    """Re⟨A, B⟩ of two arrays."""
+    xp = namespace(A, B)
+    product = xp.conj(A) * B
+    return float(xp.sum(xp.real(product) if xp.isdtype(product.dtype, "complex floating") else product))
+
+
+def quartic(Y: Any) -> float:
+    """Σ |Y_ij|⁴; of a LowRank from samples of its rows and columns, to about 1e-10."""
+    return norm(0.0, entrywise(_square, Y)) ** 2
+
+
+def _square(y: Array) -> Array:
+    return y * y
 
 
 def nothing(n: int) -> Callable[[], tuple[np.ndarray, np.ndarray, np.ndarray]]:

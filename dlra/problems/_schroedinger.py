@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from dlra.backend import H, namespace
+from dlra.backend import H
 from dlra.field import factored
 from dlra.lazy import matmul
 from dlra.lowrank import LowRank
 from dlra.problems._place import banded, place, size
-from dlra.problems._problem import Problem, norm
+from dlra.problems._problem import Problem, norm, quadratic, real_inner
 
 
 def schroedinger(n: int = 100, *, backend: Any = "numpy", dtype: Any = None, device: Any = None) -> Problem:
@@ -63,11 +63,10 @@ def schroedinger(n: int = 100, *, backend: Any = "numpy", dtype: Any = None, dev
         return hamiltonian(Y) * (-1j)
 
     def energy(t: float, Y: Any) -> float:
-        if isinstance(Y, LowRank):
-            kinetic = _quadratic(Y, D, None) + _quadratic(Y.H, D, None)
-            return kinetic + _quadratic(Y, column, column)
-        xp = namespace(Y)
-        return float(xp.real(xp.sum(xp.conj(Y) * hamiltonian(Y))))
+        if not isinstance(Y, LowRank):
+            return real_inner(Y, hamiltonian(Y))
+        U, S, V = Y.factors
+        return quadratic(Y, D, D) + real_inner(S, H(U) @ (column * U) @ S @ (H(V) @ (column * V)))
 
     def initial() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rng = np.random.default_rng(0)
@@ -103,14 +102,3 @@ def schroedinger(n: int = 100, *, backend: Any = "numpy", dtype: Any = None, dev
         initial=initial,
         solution=solution,
     )
-
-
-def _quadratic(Y: LowRank, A: Any, b: Any) -> float:
-    """Re⟨Y, A Y⟩ for a Hermitian matrix A, or Re⟨Y, diag(a) Y diag(b)⟩ for columns a, b, from the factors."""
-    U, S, V = Y.factors
-    if b is None:
-        left, right = H(U) @ (A @ U), H(V) @ V
-    else:
-        left, right = H(U) @ (A * U), H(V) @ (b * V)
-    xp = namespace(U)
-    return float(xp.real(xp.sum(xp.conj(S) * (left @ S @ right))))
