@@ -36,7 +36,7 @@ from dlra.sampling import pivots
 
 __all__ = ["entrywise", "entrywise_product"]
 
-CHECKS = 8  # rows, and as many columns, that judge an approximation
+CHECKS = 12  # rows, and as many columns, that judge an approximation
 WIDE = 256  # a matrix that is sampled entirely is worth a warning where min(m, n) is larger
 
 
@@ -142,7 +142,7 @@ class _Cross:
         self.half = min(m, n) // 2
         unit = eps(self.matrices[0]._U)
         self.rtol = (1e-10 if unit < 1e-10 else 1e-5) if rtol is None else rtol
-        self.roundoff = 20 * unit
+        self.roundoff = 50 * unit
         self.atol, self.max_rank = atol, max_rank
         self.limit = self.half if max_rank is None else min(self.half, 2 * max_rank + CHECKS)
         self.pairs = [(Y._U, Y._V @ H(Y.S)) for Y in self.matrices]  # Y = left rightᴴ
@@ -158,8 +158,7 @@ class _Cross:
         C = self.columns(right.first(min(2 * right.rank + 4, self.limit)))
         scale = norm(C)
         Q = _basis(C, scale)
-        p = left.pivots(H(to_host(Q)), Q.shape[1])
-        p = np.concatenate((p, left.first(left.rank + 4)))
+        p = np.concatenate((left.pivots(H(to_host(Q)), Q.shape[1]), left.first(left.rank + 4)))
         R = self.rows(p)
         errors: list[float] = []
         while True:
@@ -168,13 +167,13 @@ class _Cross:
             goal = max(0.5 * self.atol, 0.5 * self.rtol * size, self.roundoff * size)
             # the residual on further rows, and where it is small there, on further columns
             i, weight = left.draw(CHECKS)
-            values = self.rows(i)
-            E, X = values - take(Q, i, 0) @ Z, None
-            error = _estimate(E, weight, 1)
+            sampled, values = [i], [self.rows(i)]
+            E, X = [values[0] - take(Q, i, 0) @ Z], []
+            error = _estimate(E[0], weight, 1)
             if error <= goal:
                 j, weight = right.draw(CHECKS)
-                X = self.columns(j) - Q @ take(Z, j, 1)
-                error = _estimate(X, weight, 0)
+                X = [self.columns(j) - Q @ take(Z, j, 1)]
+                error = _estimate(X[0], weight, 0)
                 if error <= goal:
                     return self._truncated(Q, Z, error)
             errors.append(error)
@@ -189,23 +188,23 @@ class _Cross:
                 return self._truncated(Q, Z, error)  # what is left is no feature, but noise of f
             # columns where the rows show the largest residual, then rows where those columns do
             grow = min(_growth(k, error, size, goal), self.limit - k)
-            p, R = np.concatenate((p, i)), _join(R, values, 0)
             if grow > CHECKS:
-                i, _ = left.draw(grow - CHECKS)
-                values = self.rows(i)
-                E = _join(E, values - take(Q, i, 0) @ Z, 0)
-                p, R = np.concatenate((p, i)), _join(R, values, 0)
-            j = right.pivots(to_host(E), grow, 0.2 * goal * math.sqrt(E.shape[0] / (m * n)))
+                sampled.append(left.draw(grow - CHECKS)[0])
+                values.append(self.rows(sampled[-1]))
+                E.append(values[-1] - take(Q, sampled[-1], 0) @ Z)
+            residual = to_host(_joined(E, 0))
+            j = right.pivots(residual, grow, 0.2 * goal * math.sqrt(residual.shape[0] / (m * n)))
             if j.size:
-                new = self.columns(j) - Q @ take(Z, j, 1)
-                X = new if X is None else _join(X, new, 1)
-            if X is None:
+                X.append(self.columns(j) - Q @ take(Z, j, 1))
+            if not X:
                 break
-            i = left.pivots(H(to_host(X)), X.shape[1])
-            if i.size:
-                p, R = np.concatenate((p, i)), _join(R, self.rows(i), 0)
+            new = _joined(X, 1)
+            sampled.append(left.pivots(H(to_host(new)), new.shape[1]))
+            if sampled[-1].size:
+                values.append(self.rows(sampled[-1]))
+            p, R = np.concatenate((p, *sampled)), _joined([R, *values], 0)
             scale = max(scale, size)
-            Q = _join(Q, _basis(X, scale, Q), 1)
+            Q = _joined([Q, _basis(new, scale, Q)], 1)
             if p.size + CHECKS >= m:
                 return self._whole()
         if self.limit == self.half:
@@ -222,6 +221,8 @@ class _Cross:
 
     def _values(self, blocks: list[Array]) -> Array:
         if self.like is not None:
+            if 0 in blocks[0].shape:  # all rows or columns have been sampled
+                return zeros(tuple(blocks[0].shape), self.like)
             return self._checked(self.f(*blocks), blocks[0])
         # the first time, a few entries are evaluated on their own as well
         rows, columns = (
@@ -364,18 +365,23 @@ def _fit(Q: Array, p: np.ndarray, R: Array) -> Array:
     if Q.shape[1] == 0:
         return zeros((0, R.shape[1]), R)
     W, T = linalg.qr(take(Q, p, 0))
-    return namespace(T).linalg.solve(T, H(W) @ R)
+    return namespace(T).linalg.solve(T, H(W)) @ R
 
 
 def _basis(X: Array, scale: float, Q: Array | None = None) -> Array:
     """An orthonormal basis of the columns of X, less those of Q, to roundoff of ``scale``."""
-    if Q is not None and Q.shape[1]:
-        X = X - Q @ (H(Q) @ X)
+    again = Q is not None and Q.shape[1] > 0
+    if again:
         X = X - Q @ (H(Q) @ X)
     if scale == 0 or X.shape[1] == 0:
         return X[:, :0]
     W, T = linalg.qr(X)
-    return linalg._independent(W, T, scale)
+    W = linalg._independent(W, T, scale)
+    if (
+        again and W.shape[1]
+    ):  # once more at the length of one: small columns of X have lost the orthogonality to Q
+        W, _ = linalg.qr(W - Q @ (H(Q) @ W))
+    return W
 
 
 def _estimate(E: Array, weight: np.ndarray, axis: int) -> float:
@@ -396,8 +402,8 @@ def _growth(k: int, error: float, size: float, tolerance: float) -> int:
     return int(min(max(CHECKS, missing), max(k, CHECKS)))
 
 
-def _join(A: Array, B: Array, axis: int) -> Array:
-    return namespace(A, B).concat((A, B), axis=axis)
+def _joined(blocks: list[Array], axis: int) -> Array:
+    return blocks[0] if len(blocks) == 1 else namespace(*blocks).concat(blocks, axis=axis)
 
 
 def _significant(Y: LowRank) -> LowRank:
