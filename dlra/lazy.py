@@ -73,8 +73,11 @@ class Operand:
         m, n = self.shape
         if remedy:
             raise TypeError(f"{type(self).__name__} does not support {what}: {remedy}")
+        sampled = (
+            "" if isinstance(self, LazySum) else "use dlra.entrywise(f, Y) for a function of each entry, "
+        )
         raise TypeError(
-            f"{type(self).__name__} does not support {what}, which needs all {m} x {n} entries: apply it to "
+            f"{type(self).__name__} does not support {what}, which needs all {m} x {n} entries: {sampled}apply it to "
             f"Y.to_dense() (m n numbers), or give solve the plain function, without dlra.factored, which receives "
             f"the dense array"
         )

@@ -694,17 +694,19 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_it_cannot_do_names_to_dense(rng, what):
+def test_what_it_cannot_do_names_the_ways_out(rng, what):
     C = np.ones((M, N))
     for Y in (random_lowrank(rng, M, N, R), random_lowrank(rng, M, N, 1) + random_lowrank(rng, M, N, 1)):
         with pytest.raises(
-            TypeError, match=rf"LowRank does not support .*{M} x {N} entries.*Y\.to_dense\(\)"
+            TypeError,
+            match=rf"LowRank does not support .*{M} x {N} entries.*dlra\.entrywise\(f, Y\).*Y\.to_dense\(\)",
         ):
             REFUSED[what](Y)
     if what in {"plus a number", "a number minus", "minus a number"}:
         return
-    with pytest.raises(TypeError, match=r"LazySum does not support .*to_dense"):
+    with pytest.raises(TypeError, match=r"LazySum does not support .*to_dense") as caught:
         REFUSED[what](Y + C)
+    assert "entrywise(" not in str(caught.value)  # which takes no lazy sum
 
 
 def test_np_linalg_norm_points_to_the_method(rng):
