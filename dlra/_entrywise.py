@@ -153,12 +153,13 @@ class _Cross:
         rng = np.random.default_rng(0)
         left = _Indices([Y._U for Y in self.matrices], rng)
         right = _Indices([Y._V for Y in self.matrices], rng)
-        if 2 * right.rank + 4 > self.half:
+        start = sum(_rank(Y, 0.1 * self.rtol) for Y in self.matrices) + CHECKS
+        if start > self.half:
             return self._whole()
-        C = self.columns(right.first(min(2 * right.rank + 4, self.limit)))
+        C = self.columns(right.first(min(start, self.limit)))
         scale = norm(C)
         Q = _basis(C, scale)
-        p = np.concatenate((left.pivots(H(to_host(Q)), Q.shape[1]), left.first(left.rank + 4)))
+        p = np.concatenate((left.pivots(H(to_host(Q)), Q.shape[1]), left.first(start // 2)))
         R = self.rows(p)
         errors: list[float] = []
         while True:
@@ -316,11 +317,12 @@ class _Cross:
 
 class _Indices:
     """The choice of rows (or columns): those where the factors U of the matrices are extreme, and others drawn by
-    their leverage; none twice."""
+    their leverage among those that are left; none twice."""
 
     def __init__(self, factors: list[Array], rng: np.random.Generator):
         host = [to_host(U) for U in factors]
-        self.U = host[0] if len(host) == 1 else np.concatenate(host, axis=1)
+        self.U = np.concatenate(host, axis=1, dtype=np.result_type(np.float64, *host))
+        self.gram = H(self.U) @ self.U  # of the rows that are left
         self.rng = rng
         self.size = self.U.shape[0]
         self.rank = min(self.U.shape)
@@ -343,10 +345,9 @@ class _Indices:
         free = np.flatnonzero(self.free)
         if count < 1 or free.size == 0:
             return np.zeros(0, dtype=np.intp), np.zeros(0)
-        rest = self.U[free]
-        eigenvalues, P = np.linalg.eigh(H(rest) @ rest)
-        P = P / np.sqrt(np.maximum(eigenvalues, 10 * eps(rest) * max(float(eigenvalues[-1]), 1e-30)))
-        leverage = np.square(np.abs(rest @ P)).sum(axis=1, dtype=np.float64)
+        eigenvalues, P = np.linalg.eigh(self.gram)
+        P /= np.sqrt(np.maximum(eigenvalues, 100 * eps(P) * max(float(eigenvalues[-1]), 1e-30)))
+        leverage = np.square(np.abs(self.U @ P)).sum(axis=1)[free]
         p = 0.5 / free.size + 0.5 * leverage / max(float(leverage.sum()), 1e-30)
         total = np.cumsum(p)
         points = (np.arange(count) + self.rng.random(count)) * (total[-1] / count)
@@ -357,6 +358,7 @@ class _Indices:
     def _claim(self, index: np.ndarray) -> np.ndarray:
         index = index[self.free[index]]
         self.free[index] = False
+        self.gram -= H(self.U[index]) @ self.U[index]
         return index
 
 
@@ -404,6 +406,12 @@ def _growth(k: int, error: float, size: float, tolerance: float) -> int:
 
 def _joined(blocks: list[Array], axis: int) -> Array:
     return blocks[0] if len(blocks) == 1 else namespace(*blocks).concat(blocks, axis=axis)
+
+
+def _rank(Y: LowRank, rtol: float) -> int:
+    """How many directions of Y with a diagonal core matter to a tolerance."""
+    s = np.abs(np.diagonal(to_host(Y.S)))
+    return int(np.count_nonzero(s > rtol * s[0]))
 
 
 def _significant(Y: LowRank) -> LowRank:

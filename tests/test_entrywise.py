@@ -205,6 +205,7 @@ def test_several_matrices():
     Y, X, W = (gaussians(200, 150, r, seed=r) for r in (4, 3, 2))
     check(lambda y, x: y * np.exp(x), Y, X, within=1e-10)
     check(lambda y, x, w: np.sin(y) * x - w**2, Y, X, W, within=1e-10)
+    check(lambda y, x: y * x, Y, gaussians(200, 150, 2, "complex128"), within=1e-10)
 
 
 def test_complex_function_of_a_real_matrix():
