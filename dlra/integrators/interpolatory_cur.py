@@ -114,7 +114,7 @@ class InterpolatoryCUR(ExplicitRungeKutta):
                 checked(t, len(Fs) - 1, core)
                 estimate = dense_error(h, error, values)
             else:
-                basis, core, estimate = _cur(t, h, Y, *choice, weights, values, error)
+                basis, core, estimate = _cur(t, h, Y, choice, weights, values, error)
             bases.append(basis)
             cores.append(core)
             errors.append(estimate)
@@ -126,13 +126,13 @@ def _cur(
     t: float,
     h: float,
     Y: LowRank,
-    q: np.ndarray,
-    p_of: Indices,
+    choice: tuple[np.ndarray, Indices],
     weights: Weights,
     Fs: list[Any],
     error: Weights | None,
 ) -> tuple[LowRank, Array, float]:
     """G ≈ Q Z as orthonormal bases (a LowRank of which only they count) and a core, with the norm of h Σ eⱼ Fⱼ."""
+    q, p_of = choice
     G_q = dense_sum(columns(Y, q), h, weights, [F.columns(q) for F in Fs])
     checked(t, len(Fs) - 1, G_q)
     Q, _ = qr(G_q)
