@@ -17,9 +17,11 @@ from dlra.problems import landau_rate
 
 SMALL = {
     "allen-cahn": {"n": 24},
+    "burgers-uncertain": {"nx": 40, "samples": 30},
     "heat-lyapunov": {"n": 45},
     "landau-damping": {"nx": 12, "nv": 32},
     "lattice-nls": {"n": 20},
+    "plane-source": {"nx": 41, "moments": 24},
     "riccati": {"n": 40},
     "rotation": {"n": 16},
     "schroedinger": {"n": 18},
@@ -115,9 +117,11 @@ def test_the_field_stays_on_factors(name, rng):
     Y = state(problem, rng, 2)
     widths = {
         "allen-cahn": 6 + 4,  # the cube of a real matrix of rank 2 has rank 4
+        "burgers-uncertain": 2 + 4,
         "heat-lyapunov": 14,
         "landau-damping": 4,
         "lattice-nls": 4 + 8,
+        "plane-source": 6,
         "riccati": 15,
         "rotation": 6,
         "schroedinger": 6,
@@ -383,7 +387,7 @@ def test_completion_holds_the_range_of_the_slope(name):
     q = len(problem.initial()[1])
     if q == min(problem.shape):
         pytest.skip("the initial value has full rank")
-    Y = problem.Y0(min(q + 14, min(problem.shape)))
+    Y = problem.Y0(min(q + 25, min(problem.shape)))
     G = problem.dense(0.0, Y.to_dense())
     U, V = Y.U, Y.V
     outside = np.linalg.norm(G - U @ (U.conj().T @ G)), np.linalg.norm(G - (G @ V) @ V.conj().T)
@@ -423,6 +427,8 @@ def test_rank_no_int():
         ("heat-lyapunov", 0.05, 1e-5),
         ("allen-cahn", 2.0, 1e-3),
         ("lattice-nls", 2.0, 1e-3),
+        ("burgers-uncertain", 0.1, 1e-4),
+        ("plane-source", 0.5, 1e-4),
         ("riccati", 0.02, 1e-5),
         ("steel-lyapunov", 1000.0, 1.0),
         ("steel-riccati", 3.0, 1e-3),
@@ -539,6 +545,7 @@ def test_steel_ranks_of_the_finer_mesh():
     problem = problems.steel_lyapunov(data=file)
     assert problem.shape == (1357, 1357)
     assert tail_ranks(problem.reference(4500.0)) == [47, 72, 96]
+    assert tail_ranks(problems.steel_riccati(data=file).reference(4500.0)) == [43, 65, 85]
 
 
 def test_steel_by_tolerance():
@@ -612,6 +619,84 @@ def test_lattice_nls_by_augmented_bug():
             assert observe(1.0, run.y[-1]) == pytest.approx(observe(0.0, Y0), rel=1e-4), name
     assert errors[1] < 1e-4
     assert errors[0] / errors[1] > 3.5  # the exponential substep's order 2
+
+
+def test_burgers_is_its_definition(rng):
+    nx, samples = 30, 7
+    problem = problems.burgers_uncertain(nx=nx, samples=samples, viscosity=0.02)
+    dx = problem.x[0]
+    assert np.allclose(np.diff(problem.x, prepend=0.0, append=1.0), dx)
+    u = rng.standard_normal((nx, samples))
+    padded = np.pad(u, ((1, 1), (0, 0)))
+    right, left = padded[2:], padded[:-2]
+    expected = 0.02 * (right - 2 * u + left) / dx**2 - u * (right - left) / (2 * dx)
+    assert relative_error(problem.dense(0.0, u), expected) < 1e-13
+
+
+def test_burgers_starts_from_the_expansion():
+    problem = problems.burgers_uncertain(nx=200, samples=4000, sigma=0.5)
+    x, start = problem.x, problem.Y0(5).to_dense()
+    assert np.linalg.matrix_rank(start, tol=1e-9) == 5
+    mean = 0.5 * np.sin(2 * np.pi * x) * (np.exp(np.cos(2 * np.pi * x)) - 1.5)
+    wave = 0.5 * np.sin(2 * np.pi * x)
+    covariance = (
+        wave[:, None] * wave * np.exp(-0.5 * (x[:, None] - x) ** 2)
+    )  # but for the fifth mode and the sampling
+    assert np.abs(start.mean(axis=1) - mean).max() < 0.02
+    assert np.abs(np.cov(start) - covariance).max() < 0.05 * covariance.max()
+    deviation = problem.observables["deviation"](0.0, problem.Y0(5))
+    assert deviation == pytest.approx(math.sqrt(start.var(axis=1).sum() / 201), rel=1e-10)
+    assert problem.observables["energy"](0.0, start) == pytest.approx(
+        (start**2).mean(axis=1).sum() / 402, rel=1e-12
+    )
+
+
+def test_burgers_by_augmented_bug():
+    problem = problems.burgers_uncertain()
+    R = problem.reference(0.2)
+    assert tail_ranks(R) == [3, 6, 9]
+    errors = [
+        relative_error(dlra.solve(problem.F, (0.0, 0.2), problem.Y0(8), dt=dt).y[-1], R)
+        for dt in (0.004, 0.002)
+    ]
+    assert errors[1] < 5e-6
+    assert errors[0] / errors[1] > 3.5
+
+
+@pytest.mark.parametrize("flux", ["lax-friedrichs", "upwind"])
+def test_plane_source_is_its_definition(flux, rng):
+    # In directions, the nodes of Gauss' rule: streaming along each by an upwind or Lax-Friedrichs scheme; scattering.
+    nx, moments = 21, 8
+    problem = problems.plane_source(nx=nx, moments=moments, flux=flux)
+    dx = problem.x[1] - problem.x[0]
+    mu, weights = np.polynomial.legendre.leggauss(moments)
+    degrees = np.arange(moments)
+    P = np.polynomial.legendre.legvander(mu, moments - 1) * np.sqrt(degrees + 0.5)  # directions x degrees
+    u = rng.standard_normal((nx, moments))
+    psi = u @ P.T
+    padded = np.pad(psi, ((1, 1), (0, 0)))
+    right, left = padded[2:], padded[:-2]
+    speed = np.abs(mu) if flux == "upwind" else 1.0
+    streaming = -mu * (right - left) / (2 * dx) + speed * (right - 2 * psi + left) / (2 * dx)
+    scattering = 0.5 * (psi @ weights)[:, None] - psi
+    assert relative_error(problem.dense(0.0, u) @ P.T, streaming + scattering) < 1e-12
+    assert relative_error(problem.output(u), 0.5 * psi @ weights) < 1e-13
+    assert problem.observables["mass"](0.0, u) == pytest.approx(0.5 * dx * (psi @ weights).sum(), rel=1e-12)
+    start = problem.reference(0.0) @ P.T
+    assert np.allclose(start[10], 1 / (0.03 * math.sqrt(2 * math.pi))) and np.allclose(start[0], 1e-4)
+
+
+def test_plane_source_by_augmented_bug():
+    problem = problems.plane_source(nx=201, moments=101)
+    R, dt = problem.reference(1.0), problem.defaults["dt"]
+    run = dlra.solve(problem.F, problem.t_span, problem.Y0(20), dt=dt)
+    assert relative_error(run.y[-1], R) < 5e-3
+    mass = problem.observables["mass"]
+    assert mass(1.0, run.y[-1]) == pytest.approx(mass(0.0, R), rel=2e-3)
+    method = dlra.AugmentedBUG(rtol=problem.defaults["rank_rtol"])
+    run = dlra.solve(problem.F, problem.t_span, problem.Y0(20), dt=dt, method=method)
+    assert relative_error(problem.output(run.y[-1]), problem.output(R)) < 5e-3
+    assert run.rank[-1] < 20
 
 
 def test_schroedinger_by_augmented_bug():
@@ -874,6 +959,15 @@ def test_dtype_spellings():
         ("rotation", {"n": 1}, ValueError, "n must be at least 2, got 1"),
         ("rotation", {"n": 8.0}, TypeError, "n must be an int"),
         ("allen-cahn", {"n": 3}, ValueError, "n must be at least 4"),
+        ("plane-source", {"moments": 1}, ValueError, "moments must be at least 2"),
+        (
+            "plane-source",
+            {"flux": "godunov"},
+            ValueError,
+            "flux must be 'lax-friedrichs' or 'upwind', got 'godunov'",
+        ),
+        ("burgers-uncertain", {"samples": 1}, ValueError, "samples must be at least 2"),
+        ("burgers-uncertain", {"viscosity": -0.1}, ValueError, "viscosity must be positive"),
         ("landau-damping", {"nv": 5}, ValueError, "nv must be at least 6"),
         ("landau-damping", {"alpha": 0.0}, ValueError, "alpha must be positive and finite, got 0.0"),
         ("landau-damping", {"k": math.nan}, ValueError, "k must be positive and finite"),

@@ -20,8 +20,10 @@ from collections.abc import Callable
 from typing import Any
 
 from dlra.problems._allen_cahn import allen_cahn
+from dlra.problems._burgers import burgers_uncertain
 from dlra.problems._heat_lyapunov import heat_lyapunov
 from dlra.problems._lattice_nls import lattice_nls
+from dlra.problems._plane_source import plane_source
 from dlra.problems._problem import Problem
 from dlra.problems._riccati import riccati
 from dlra.problems._rotation import rotation
@@ -34,12 +36,14 @@ __all__ = [
     "DampingFit",
     "Problem",
     "allen_cahn",
+    "burgers_uncertain",
     "get",
     "heat_lyapunov",
     "landau_damping",
     "landau_rate",
     "lattice_nls",
     "names",
+    "plane_source",
     "riccati",
     "rotation",
     "schroedinger",
@@ -50,9 +54,11 @@ __all__ = [
 
 _FACTORIES: dict[str, Callable[..., Problem]] = {
     "allen-cahn": allen_cahn,
+    "burgers-uncertain": burgers_uncertain,
     "heat-lyapunov": heat_lyapunov,
     "landau-damping": landau_damping,
     "lattice-nls": lattice_nls,
+    "plane-source": plane_source,
     "riccati": riccati,
     "rotation": rotation,
     "schroedinger": schroedinger,
