@@ -65,7 +65,8 @@ def entrywise(
     rtol, atol : float
         The error in the Frobenius norm is to be at most ``max(atol, rtol ‖f(Y)‖_F)``, as estimated from rows and
         columns that did not take part in the fit; the result is truncated to that. ``rtol`` None stands for 1e-10 in
-        double and 1e-5 in single precision: some digits above roundoff, which f may have amplified.
+        double and 1e-5 in single precision: some digits above roundoff, which f may have amplified. An estimate below
+        50 units of roundoff counts as zero.
     max_rank : int, optional
         Bound for the rank of the result.
 
@@ -86,8 +87,8 @@ def entrywise(
     Warns
     -----
     DlraWarning
-        Where the tolerance is not reached with ``max_rank``; the text tells the estimated error. Also where f(Y) has no
-        low rank and min(m, n) > 256.
+        Where the tolerance is not reached with ``max_rank``, or for noise in the values of f; the text tells the
+        estimated error. Also where f(Y) has no low rank and min(m, n) > 256.
 
     Notes
     -----
