@@ -279,7 +279,7 @@ class _Cross:
         theta = max(tolerance - error if error < tolerance else tolerance, eps(Z) * size)
         Y1, dropped = linalg.svd_truncate(self.matrices[0], Q, H(RZ), QZ, 0.0, theta, 1, self.max_rank)
         total = math.hypot(error, dropped)
-        if total > 1.5 * max(tolerance, self.roundoff * size):
+        if total > 1.001 * max(tolerance, 1.5 * self.roundoff * size):
             self._warn(total, size, tolerance)
         return Y1
 
@@ -291,7 +291,7 @@ class _Cross:
         tolerance = max(self.atol, self.rtol * size)
         U, s, Vh = linalg.svd(A)
         rank, dropped = linalg.truncation_rank(s, 0.0, tolerance, 1, self.max_rank)
-        if dropped > 1.5 * tolerance:
+        if dropped > 1.001 * tolerance:
             self._warn(dropped, size, tolerance)
         elif self.half > WIDE // 2:
             warnings.warn(
