@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dlra import integrators, linalg, plot, problems, substeps
     from dlra._checks import Event
+    from dlra._entrywise import entrywise, entrywise_product
     from dlra._solve import iterate, solve, step
+    from dlra.action import Action
     from dlra.checkpoint import Checkpoint
     from dlra.errors import DlraWarning, SolveError
     from dlra.field import factored
@@ -34,6 +36,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     "_checks": ("Event",),
+    "_entrywise": ("entrywise", "entrywise_product"),
+    "action": ("Action",),
     "_solve": ("iterate", "solve", "step"),
     "checkpoint": ("Checkpoint",),
     "errors": ("DlraWarning", "SolveError"),
@@ -57,6 +61,7 @@ _SUBMODULES = ("integrators", "linalg", "plot", "problems", "substeps")
 
 __all__ = [
     "BUG",
+    "Action",
     "AugmentedBUG",
     "Checkpoint",
     "DlraWarning",
@@ -73,6 +78,8 @@ __all__ = [
     "Solution",
     "SolveError",
     "State",
+    "entrywise",
+    "entrywise_product",
     "factored",
     "integrators",
     "iterate",

@@ -4,7 +4,8 @@ exactly.
 For 𝓛(Z) = L Z + Z R and z → phi₁(z) = (eᶻ - 1)/z, phi₂(z) = (phi₁(z) - 1)/z, the increment of an exponential
 Runge-Kutta step is h phi₁(h𝓛) F₀ + h phi₂(h𝓛)(N₁ - N₀) with F₀ = 𝓛(X₀) + N₀. Two ways to it:
 
-* both sides Hermitian, skew-Hermitian, or similar to such a matrix: entrywise in eigenvector coordinates;
+* both sides Hermitian, skew-Hermitian, similar to such a matrix, or small with well-conditioned eigenvectors:
+entrywise in eigenvector coordinates;
 * else by doubling, phi(2z) from phi(z) and eᶻ, started by a Taylor series where ‖h𝓛‖ ≤ 1. Only products are
 needed.
 
@@ -16,7 +17,27 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from dlra.backend import Array, H, astype, eps, eye, is_complex, namespace, norm, product
+import numpy as np
+
+from dlra.backend import (
+    Array,
+    H,
+    astype,
+    dtype_name,
+    eps,
+    eye,
+    from_host,
+    is_complex,
+    namespace,
+    norm,
+    product,
+    to_host,
+)
+
+_SMALL = 500
+"""Largest size at which eigenvectors of a matrix without symmetry are tried."""
+_CONDITION = 1e4
+"""Largest condition number of eigenvectors that are used: the digits they may cost."""
 
 _TAYLOR = 18  # terms of the Taylor series for ‖z‖ <= 1: the next one is below 1e-17
 
@@ -27,7 +48,8 @@ class Coordinates:
     Attributes
     ----------
     eigenvalues : array or None
-        λ; real for Hermitian, imaginary for skew-Hermitian M; None where M is neither.
+        λ; real for Hermitian, imaginary for skew-Hermitian M, complex for a small M with eigenvectors that are
+        far from dependent; None else.
     """
 
     def __init__(
@@ -56,6 +78,10 @@ class Coordinates:
             M = M if is_complex(M) else astype(M, xp.result_type(M.dtype, xp.complex64))
             eigenvalues, X = xp.linalg.eigh(-0.5j * (M - H(M)))
             return cls(None, 1j * eigenvalues, X, H(X))
+        if M.shape[0] <= _SMALL:
+            found = _diagonalised(M)
+            if found is not None:
+                return found
         return cls(M)
 
     def from_left(self, Z: Array) -> Array:
@@ -73,6 +99,11 @@ class Coordinates:
     def to_right(self, Z: Array) -> Array:
         """Back: Z X⁻¹."""
         return Z if self._X is None else product(Z, self._inverse)
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the coordinates of real matrices are real."""
+        return self._X is None or not is_complex(self._X)
 
     def left(self, Z: Array) -> Array:
         """Action of M from the left, in coordinates."""
@@ -130,10 +161,14 @@ class SylvesterFlow:
         Z = Z if self._left is None else self._left.from_left(Z)
         return Z if self._right is None else self._right.from_right(Z)
 
-    def leave(self, Z: Array) -> Array:
-        """Transform back."""
-        Z = Z if self._left is None else self._left.to_left(Z)
-        return Z if self._right is None else self._right.to_right(Z)
+    def leave(self, Z: Array, real: bool = False) -> Array:
+        """Transform back; ``real``: the matrices and Z before the transformation were real, so that the result is,
+        and where the left coordinates are real, already what comes back from the right side."""
+        if self._right is not None:
+            Z = self._right.to_right(Z)
+            if real and is_complex(Z) and (self._left is None or self._left.is_real):
+                Z = namespace(Z).real(Z)
+        return Z if self._left is None else self._left.to_left(Z)
 
     def apply(self, Z: Array) -> Array:
         """L Z + Z R, in coordinates."""
@@ -145,7 +180,7 @@ class SylvesterFlow:
     def phi(self, h: float, Z1: Array, Z2: Array | None = None) -> Array:
         """phi₁(h𝓛) Z1 + phi₂(h𝓛) Z2, in coordinates."""
         sides = [side for side in (self._left, self._right) if side is not None]
-        if all(side.eigenvalues is not None for side in sides):
+        if self.diagonal:
             z = 0.0
             if self._left is not None:
                 z = z + h * self._left.eigenvalues[:, None]
@@ -156,6 +191,30 @@ class SylvesterFlow:
         size = abs(h) * sum(side.size() for side in sides)
         doublings = max(0, math.ceil(math.log2(size))) if size > 0 else 0
         return self._phi_by_doubling(h / 2.0**doublings, doublings, Z1, Z2)
+
+    def resolvent(self, s: float, Z: Array) -> Array:
+        """(I - s𝓛)⁻¹ Z, in coordinates; on the host where a side has no eigenvectors."""
+        if not self.diagonal:
+            return self._resolvent_on_host(s, Z)
+        z = 1.0
+        if self._left is not None:
+            z = z - s * self._left.eigenvalues[:, None]
+        if self._right is not None:
+            z = z - s * self._right.eigenvalues[None, :]
+        return Z / z
+
+    def _resolvent_on_host(self, s: float, Z: Array) -> Array:
+        from scipy.linalg import solve_sylvester
+
+        host = to_host(Z)
+        L = np.eye(host.shape[0]) - s * _host_matrix(self._left, host.shape[0])
+        X = solve_sylvester(L, -s * _host_matrix(self._right, host.shape[1]), host)
+        return from_host(X.astype(np.result_type(X.dtype, host.dtype)), Z)
+
+    @property
+    def diagonal(self) -> bool:
+        """Whether both sides have eigenvectors."""
+        return all(side is None or side.eigenvalues is not None for side in (self._left, self._right))
 
     def _phi_by_doubling(self, step: float, doublings: int, Z1: Array, Z2: Array | None) -> Array:
         first1, _ = self._phi_by_taylor(step, Z1)
@@ -185,6 +244,24 @@ class SylvesterFlow:
             phi1 = phi1 + term
             phi2 = phi2 + term / (k + 2)
         return phi1, phi2
+
+
+def _host_matrix(side: Coordinates | None, n: int) -> np.ndarray:
+    """A side of a Sylvester operator in its coordinates, as a matrix on the host."""
+    if side is None:
+        return np.zeros((n, n))
+    return to_host(side.matrix) if side.eigenvalues is None else np.diag(to_host(side.eigenvalues))
+
+
+def _diagonalised(M: Array) -> Coordinates | None:
+    """Coordinates of a small matrix by its eigenvectors, where they are far from dependent. On the host: the array API
+    has no general ``eig``."""
+    host = to_host(M).astype(np.complex128)
+    eigenvalues, X = np.linalg.eig(host)
+    if not np.linalg.cond(X) < _CONDITION:
+        return None
+    dtype = "complex64" if dtype_name(M.dtype) in ("float32", "complex64") else "complex128"
+    return Coordinates(None, *(from_host(a.astype(dtype), M) for a in (eigenvalues, X, np.linalg.inv(X))))
 
 
 def phi_functions(z: Any, like: Array) -> tuple[Any, Any]:

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from dlra import lazy
+from dlra.action import Action
 from dlra.backend import (
     Array,
     H,
     conj,
     dtype_name,
+    eye,
     hermitian_part,
     is_array,
     is_complex,
@@ -33,11 +35,10 @@ from dlra.phi import Coordinates
 
 __all__ = ["SemiLinear", "StiffOperator"]
 
-MAX_DENSE = 6000
-"""Largest size for which the exponential substep decomposes an operator densely."""
-
-
-_SINGULAR = "E of SemiLinear is singular; a mass matrix must be invertible"
+MAX_DENSE, MAX_SPARSE = 6000, 2000
+"""Largest sizes at which a dense and a sparse operator are decomposed densely; beyond come Krylov subspaces."""
+_KEPT = 4
+"""Factorisations of I - sA kept per operator."""
 
 
 class SemiLinear:
@@ -49,10 +50,10 @@ class SemiLinear:
 
     Parameters
     ----------
-    A : array or sparse matrix, shape (m, m), or None
-        Acts from the left. Dense, SciPy or CuPy sparse. A ``LinearOperator`` serves explicit substeps only.
-    B : array or sparse matrix, shape (n, n), or None
-        Acts from the right, Y B.
+    A : array, sparse matrix, LinearOperator or :class:`dlra.Action`, shape (m, m), or None
+        Acts from the left. Dense, SciPy or CuPy sparse, or known by its action only.
+    B : array, sparse matrix, LinearOperator or :class:`dlra.Action`, shape (n, n), or None
+        Acts from the right, Y B. An operator needs its adjoint.
     G : callable, factored, matrix or None
         The rest: any field (a plain callable gets the dense array), a constant matrix (LowRank, array,
         sparse), or None. It is **not** multiplied by E⁻¹.
@@ -64,10 +65,12 @@ class SemiLinear:
 
     Notes
     -----
-    The exponential substep works in eigenvector coordinates where A and B are Hermitian or skew-Hermitian
-    (with E Hermitian positive definite: A Hermitian), at m² r operations a stage; for other matrices by
-    doubling, which keeps log₂(h‖A‖) dense exponentials. The decomposition is dense, m² numbers, and refused
-    above m = 6000.
+    The exponential and implicit substeps work in eigenvector coordinates where A and B are Hermitian or
+    skew-Hermitian (with E Hermitian positive definite: A Hermitian), at m² r operations a stage after one dense
+    decomposition; with other dense matrices by doubling, which keeps log₂(h‖A‖) dense exponentials. Sparse matrices
+    beyond n = 2000 and dense ones beyond n = 6000 are treated by rational Krylov subspaces, with sparse factorisations
+    of I - sA that are kept, and an error estimate that is obeyed; operators without solves by polynomial subspaces,
+    which need about √(h‖A‖) products.
 
     A field declared so is called like any other: ``F(t, Y)`` with a LowRank or a dense array.
 
@@ -85,10 +88,11 @@ class SemiLinear:
     def __init__(self, A: Any, B: Any = None, G: Any = None, *, E: Any = None, symmetric: bool = False):
         for name, M in (("A", A), ("B", B), ("E", E)):
             _check_square(name, M)
+        _check_adjoint("B", B)
         if A is None and B is None:
             raise ValueError("SemiLinear needs A or B; without a linear part give the plain F to solve")
         if E is not None and (
-            is_linear_operator(E) or any(M is not None and M.shape != E.shape for M in (A, B))
+            not (is_array(E) or is_sparse(E)) or any(M is not None and M.shape != E.shape for M in (A, B))
         ):
             raise ValueError(f"E must be a dense or sparse matrix of the shape of A and B, got {kind(E)}")
         if G is not None and not callable(G) and lazy.terms_of(G) is None:
@@ -161,6 +165,7 @@ class SemiLinear:
         m, n = Y.shape
         if self._solve is not None:
             self._solve.factorise()
+            _check_definite(self.E)
         for name, M, size in (("A", self.A, m), ("B", self.B, n), ("E", self.E, n if self.A is None else m)):
             if M is None:
                 continue
@@ -195,7 +200,7 @@ class SemiLinear:
 
 
 class StiffOperator:
-    """One side E⁻¹M of a linear part: its action, and its decomposition made once.
+    """One side E⁻¹M of a linear part: its action, solves with I - s E⁻¹M, and its decomposition, made once.
 
     Parameters
     ----------
@@ -203,11 +208,22 @@ class StiffOperator:
     E : matrix or None
     solve : Solver or None
         Solves with E.
+
+    Attributes
+    ----------
+    decomposes : bool
+        Whether functions of the operator come from a dense decomposition (else from Krylov subspaces).
+    solves : bool
+        Whether :meth:`solve` is to be had.
     """
 
     def __init__(self, M: Any, E: Any = None, solve: Solver | None = None):
         self._M, self._E, self._solve = M, E, solve
         self._coordinates: Coordinates | None = None
+        self._shifted: dict[float, Any] = {}
+        given = is_array(M) or is_sparse(M)
+        self.decomposes = given and M.shape[0] <= (MAX_DENSE if is_array(M) else MAX_SPARSE)
+        self.solves = given or getattr(M, "solve", None) is not None
 
     def apply(self, X: Array) -> Array:
         """E⁻¹ M X for a tall, thin array X."""
@@ -218,20 +234,44 @@ class StiffOperator:
         """Uᴴ E⁻¹ M U: the operator in the basis U, r x r."""
         return product(H(U), self.apply(U))
 
+    @functools.cached_property
+    def hermitian(self) -> bool:
+        """Whether E⁻¹M is known to be Hermitian."""
+        M = self._M
+        if self._E is not None:
+            return False
+        if is_sparse(M):
+            return float(abs(M - M.conj().T).max()) <= 100 * np.finfo(M.dtype).eps * float(abs(M).max())
+        return _hermitian(M) if is_array(M) else bool(getattr(M, "hermitian", False))
+
+    def solve(self, s: float, X: Array) -> Array:
+        """(I - t E⁻¹M)⁻¹ X for a t within a factor of √2 of s, of the same sign: so few factorisations serve all s."""
+        s = math.copysign(2.0 ** round(math.log2(abs(s))), s)
+        if s not in self._shifted:
+            if len(self._shifted) >= _KEPT:
+                del self._shifted[next(iter(self._shifted))]
+            self._shifted[s] = self._shifted_solver(s)
+        if self._E is not None:
+            X = lazy.apply(self._E, X)
+        return self._shifted[s](X)
+
+    def _shifted_solver(self, s: float) -> Any:
+        M = self._M
+        if not (is_array(M) or is_sparse(M)):
+            return functools.partial(M.solve, s)
+        if self._E is not None:
+            return Solver(self._E - s * M, "E - sA")
+        if is_sparse(M):
+            if type(M).__module__.startswith("cupyx"):
+                from cupyx.scipy.sparse import identity  # pyright: ignore[reportMissingImports]
+            else:
+                from scipy.sparse import identity
+            return Solver(identity(M.shape[0], dtype=M.dtype, format="csc") - s * M, "I - sA")
+        return Solver(eye(M.shape[0], M) - s * M, "I - sA")
+
     def coordinates(self, like: Array) -> Coordinates:
         """The decomposition, as arrays in the library of ``like``; made at the first call."""
         if self._coordinates is None:
-            n = self._M.shape[0]
-            if is_linear_operator(self._M):
-                raise TypeError(
-                    "the exponential substep decomposes A and B and needs their entries, got a LinearOperator; give a "
-                    'dense or sparse matrix, or use substep="rk4" or "adaptive"'
-                )
-            if n > MAX_DENSE:
-                raise ValueError(
-                    f"the exponential substep decomposes A and B densely and takes them up to n = {MAX_DENSE}, got "
-                    f'n = {n}; use substep="rk4" or "adaptive" with a small enough step'
-                )
             M = lazy.dense(self._M)
             self._coordinates = (
                 Coordinates.of(M) if self._E is None else self._with_mass(M, lazy.dense(self._E))
@@ -257,8 +297,8 @@ class StiffOperator:
 class Solver:
     """Solves E X = Z with a factorisation made once."""
 
-    def __init__(self, E: Any):
-        self._E = E
+    def __init__(self, E: Any, name: str = "E of SemiLinear"):
+        self._E, self._name = E, name
         self._factors: Any = None
 
     def factorise(self) -> None:
@@ -266,14 +306,14 @@ class Solver:
         if self._factors is not None:
             return
         if is_sparse(self._E):
-            self._factors = _sparse_lu(self._E)
+            self._factors = _sparse_lu(self._E, self._name)
         elif type(self._E) is np.ndarray:
             from scipy.linalg import lu_factor
 
             with warnings.catch_warnings(action="ignore"):
                 self._factors = lu_factor(self._E)
             if not np.all(np.diagonal(self._factors[0])):
-                raise ValueError(_SINGULAR)
+                raise ValueError(f"{self._name} is singular")
 
     def __call__(self, Z: Array) -> Array:
         self.factorise()
@@ -289,7 +329,7 @@ class Solver:
         return namespace(E, Z).linalg.solve(*promoted(E, Z))
 
 
-def _sparse_lu(E: Any) -> Any:
+def _sparse_lu(E: Any, name: str) -> Any:
     if type(E).__module__.startswith("cupyx"):
         from cupyx.scipy.sparse.linalg import splu  # pyright: ignore[reportMissingImports]
     else:
@@ -297,7 +337,7 @@ def _sparse_lu(E: Any) -> Any:
     try:  # in double precision: SuperLU does not cast
         return splu(E.tocsc().astype(np.result_type(E.dtype, np.float64)))
     except RuntimeError:
-        raise ValueError(_SINGULAR) from None
+        raise ValueError(f"{name} is singular") from None
 
 
 def _hermitian(M: Array) -> bool:
@@ -326,7 +366,49 @@ def _row_sum(M: Any) -> float:
 def _check_square(name: str, M: Any) -> None:
     if M is None:
         return
-    if not (is_array(M) or is_sparse(M) or is_linear_operator(M)):
-        raise TypeError(f"{name} must be a dense or sparse square matrix, got {kind(M)}")
+    if not (is_array(M) or is_sparse(M) or is_linear_operator(M) or isinstance(M, Action)):
+        raise TypeError(
+            f"{name} must be a square matrix (dense, sparse, a LinearOperator or a dlra.Action), got {kind(M)}"
+        )
     if len(M.shape) != 2 or M.shape[0] != M.shape[1]:
         raise ValueError(f"{name} must be a square matrix, got shape {tuple(M.shape)}")
+
+
+def _check_adjoint(name: str, M: Any) -> None:
+    """Raise a ValueError where the adjoint of a LinearOperator is missing."""
+    if not is_linear_operator(M):
+        return
+    try:
+        M.rmatvec(np.zeros(M.shape[0], dtype=M.dtype))
+    except NotImplementedError:
+        raise ValueError(
+            f"{name} of SemiLinear is a LinearOperator without adjoint, which acts on the rows of Y; "
+            f"give it rmatvec or rmatmat"
+        ) from None
+
+
+def _check_definite(E: Any) -> None:
+    """Raise a ValueError where E is Hermitian, but neither positive nor negative definite."""
+    if is_sparse(E):
+        if type(E).__module__.startswith("cupyx") or abs(E - E.conj().T).max() > 0:
+            return
+        from scipy.sparse.linalg import splu
+
+        options = {"SymmetricMode": True}
+        try:
+            lu = splu(E.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options)
+        except RuntimeError:  # a zero pivot
+            signs, pivoted = np.zeros(1), False
+        else:
+            signs, pivoted = np.sign(lu.U.diagonal().real), not np.array_equal(lu.perm_r, lu.perm_c)
+        definite = not pivoted and bool(np.all(signs == signs[0])) and signs[0] != 0
+    else:
+        if not _hermitian(E):
+            return
+        eigenvalues = namespace(E).linalg.eigvalsh(E)
+        definite = float(eigenvalues[0]) * float(eigenvalues[-1]) > 0
+    if not definite:
+        raise ValueError(
+            "E of SemiLinear is Hermitian but indefinite; a mass matrix must be positive definite (check its signs and "
+            "its assembly)"
+        )

@@ -8,19 +8,22 @@ difference: they span the new directions of the basis, and a difference would lo
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from dlra._factors import check_int
-from dlra.backend import Array, all_finite, astype, dtype_name, eps, is_array, is_complex, namespace, norm
+from dlra.backend import Array, all_finite, eps, norm
 from dlra.errors import StageError
 from dlra.integrators._equations import Equation
 from dlra.integrators._protocol import Steps
-from dlra.phi import Coordinates, SylvesterFlow
+from dlra.krylov import NoConvergence
+from dlra.sylvester import Sylvester
 
-__all__ = ["TABLEAUX", "Adaptive", "Exponential", "RungeKutta", "Tableau", "resolve", "tableau"]
+__all__ = ["TABLEAUX", "Adaptive", "Exponential", "Implicit", "RungeKutta", "Tableau", "resolve", "tableau"]
 
 Slopes = list[Array]
 
@@ -236,6 +239,11 @@ class Adaptive:
             step *= min(5.0, max(0.2, growth)) if math.isfinite(growth) else 0.2
 
 
+def _check_rtol(rtol: float | None, what: str) -> None:
+    if rtol is not None and not 0 < rtol < 1:
+        raise ValueError(f"rtol of {what} must lie in (0, 1), got {rtol}")
+
+
 @dataclass(frozen=True)
 class Exponential:
     """One step of an exponential Runge-Kutta scheme: the stiff linear part exactly, the rest to order 1 or 2.
@@ -243,38 +251,88 @@ class Exponential:
     With F = 𝓛 + N: the exponential Euler step X + h phi₁(h𝓛) F(X) (order 1), followed by the correction
     h phi₂(h𝓛) (N₁ - N₀) (order 2; S. M. Cox and P. C. Matthews, J. Comput. Phys. 176 (2002) 430-455). Where
     no linear part is declared these are the Euler and Heun schemes.
+
+    Parameters
+    ----------
+    order : {2, 1}
+    rtol : float, optional
+        Tolerance of the Krylov approximations for large operators; None for 1e-10 in double and 1e-5 in single
+        precision.
     """
 
     order: int = 2
+    rtol: float | None = None
 
     def __post_init__(self) -> None:
         if self.order not in (1, 2):
             raise ValueError(f"order of the exponential substep must be 1 or 2, got {self.order}")
+        _check_rtol(self.rtol, "the exponential substep")
 
     def __call__(self, t: float, h: float, equation: Equation) -> Steps[Slopes]:
-        X0 = equation.X
-        N0 = equation.first(t, rest=True)
-        if N0 is None:
-            (values,) = yield [equation.ask(t, X0)]
-            N0 = equation.slopes(t, values, rest=True)
-        flows = [_flow(pair, X) for pair, X in zip(equation.linear or [None] * len(X0), X0, strict=True)]
-        F0 = [flow.apply(flow.enter(X)) + flow.enter(N) for flow, X, N in zip(flows, X0, N0, strict=True)]
-        increments = [_leave(flow, h * flow.phi(h, F), X) for flow, F, X in zip(flows, F0, X0, strict=True)]
+        X0, operators = equation.X, _operators(equation, self.rtol)
+        N0 = yield from _first_rest(t, equation)
+        with _failing(t, equation):
+            increments = [h * L.phi1(h, L.image(X) + N) for L, X, N in zip(operators, X0, N0, strict=True)]
         if not all(all_finite(dX) for dX in increments):
             raise StageError(
                 t, equation.stage, "the exponential of the stiff linear part overflows; reduce dt"
             )
         if self.order == 1 or equation.constant:  # with a constant N both orders are exact
             return increments
-        (values,) = yield [equation.ask(t + h, [X + dX for X, dX in zip(X0, increments, strict=True)])]
+        (values,) = yield [equation.ask(t + h, _sums(X0, increments))]
         N1 = equation.slopes(t + h, values, rest=True)
-        corrections = [
-            _leave(flow, h * flow.phi(h, 0.0 * D, D), X)
-            for flow, D, X in zip(
-                flows, [f.enter(b - a) for f, a, b in zip(flows, N0, N1, strict=True)], X0, strict=True
-            )
-        ]
-        return [dX + c for dX, c in zip(increments, corrections, strict=True)]
+        with _failing(t, equation):
+            corrections = [h * L.phi2(h, b - a) for L, a, b in zip(operators, N0, N1, strict=True)]
+        return _sums(increments, corrections)
+
+
+_GAMMA = 1.0 - math.sqrt(0.5)
+_DELTA = 1.0 - 1.0 / (2.0 * _GAMMA)
+
+
+@dataclass(frozen=True)
+class Implicit:
+    """One step of an implicit-explicit Runge-Kutta scheme of order 2: the stiff linear part implicitly and L-stably,
+    the rest explicitly.
+
+    With F = 𝓛 + N, gamma = 1 - 1/√2 and delta = 1 - 1/(2 gamma):
+
+        (I - gamma h 𝓛) D₁ = gamma h (𝓛X + N₀),                                      N₁ = N(t + gamma h, X + D₁)
+        (I - gamma h 𝓛) D₂ = h ((1 - gamma) 𝓛(X + D₁) + gamma 𝓛X + delta N₀ + (1 - delta) N₁)
+
+    and the increment is D₂: the scheme (2, 2, 2) of U. M. Ascher, S. J. Ruuth, R. J. Spiteri, Implicit-explicit
+    Runge-Kutta methods for time-dependent partial differential equations, Appl. Numer. Math. 25 (1997) 151-167. Where
+    no linear part is declared it is an explicit scheme of order 2.
+
+    Parameters
+    ----------
+    rtol : float, optional
+        Tolerance of the Krylov solves for large operators; None for 1e-10 in double and 1e-5 in single precision.
+    """
+
+    rtol: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_rtol(self.rtol, "the implicit substep")
+
+    def __call__(self, t: float, h: float, equation: Equation) -> Steps[Slopes]:
+        X0, operators = equation.X, _operators(equation, self.rtol)
+        N0 = yield from _first_rest(t, equation)
+        with _failing(t, equation):
+            LX = [L.image(X) for L, X in zip(operators, X0, strict=True)]
+            D1 = [
+                L.resolvent(_GAMMA * h, _GAMMA * h * (image + N))
+                for L, image, N in zip(operators, LX, N0, strict=True)
+            ]
+        (values,) = yield [equation.ask(t + _GAMMA * h, _sums(X0, D1))]
+        N1 = equation.slopes(t + _GAMMA * h, values, rest=True)
+        with _failing(t, equation):
+            return [
+                L.resolvent(
+                    _GAMMA * h, h * (image + (1 - _GAMMA) * L.image(D) + _DELTA * a + (1 - _DELTA) * b)
+                )
+                for L, image, D, a, b in zip(operators, LX, D1, N0, N1, strict=True)
+            ]
 
 
 @dataclass(frozen=True)
@@ -293,6 +351,7 @@ NAMES: dict[str, Any] = {
     "adaptive": Adaptive(),
     "exponential": Exponential(2),
     "exponential-euler": Exponential(1),
+    "implicit": Implicit(),
 }
 
 
@@ -351,22 +410,32 @@ def _norm(X: list[Array]) -> float:
     return math.hypot(*(norm(x) for x in X))
 
 
-def _flow(pair: Any, X: Array) -> SylvesterFlow:
-    if pair is None:
-        return SylvesterFlow(None, None)
-    left, right = (_coordinates(side, X) for side in pair)
-    return SylvesterFlow(left, right)
+def _sums(X: Slopes, Y: Slopes) -> Slopes:
+    return [x + y for x, y in zip(X, Y, strict=True)]
 
 
-def _coordinates(side: Any, like: Array) -> Coordinates | None:
-    if side is None:
-        return None
-    return Coordinates.of(side) if is_array(side) else side.coordinates(like)
+def _operators(equation: Equation, rtol: float | None) -> list[Sylvester]:
+    """The stiff linear part of each unknown."""
+    pairs = equation.linear or [None] * len(equation.X)
+    return [Sylvester(pair, X, rtol) for pair, X in zip(pairs, equation.X, strict=True)]
 
 
-def _leave(flow: SylvesterFlow, Z: Array, like: Array) -> Array:
-    """Back from coordinates, in the dtype of the unknown (a real unknown stays real)."""
-    Z = flow.leave(Z)
-    if is_complex(Z) and not is_complex(like):
-        Z = namespace(Z).real(Z)
-    return Z if dtype_name(Z.dtype) == dtype_name(like.dtype) else astype(Z, like.dtype)
+def _first_rest(t: float, equation: Equation) -> Steps[Slopes]:
+    """The slopes at the initial value without the stiff linear part."""
+    known = equation.first(t, rest=True)
+    if known is not None:
+        return known
+    (values,) = yield [equation.ask(t, equation.X)]
+    return equation.slopes(t, values, rest=True)
+
+
+@contextlib.contextmanager
+def _failing(t: float, equation: Equation) -> Iterator[None]:
+    """Name the time and the stage of a failure in the stiff linear part."""
+    try:
+        yield
+    except NoConvergence as error:
+        raise StageError(
+            t, equation.stage, f"{error}; reduce dt, give A and B with solves (sparse matrices, or dlra.Action with "
+            f"solve=...), or loosen the tolerance, substep=dlra.substeps.Exponential(rtol=...)"
+        ) from None  # fmt: skip

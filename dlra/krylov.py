@@ -1,0 +1,146 @@
+"""Functions of a large operator applied to thin matrices, by rational Krylov subspaces.
+
+For 𝓛(X) = A X + X R with a large A (n x n, known by its action and by solves with I - s A) and a small R, f(𝓛) Z is
+approximated from the range of Q, an orthonormal basis of span {Z, (I - sA)⁻¹Z, (I - sA)⁻²Z, ...}: Q f(𝓛_Q) QᴴZ with
+𝓛_Q(X) = (QᴴAQ) X + X R. With one pole 1/s the solves share one factorisation, and the number of iterations does not
+grow with ‖A‖. Without solves the subspaces are polynomial, span {Z, AZ, A²Z, ...}.
+
+The error is estimated by the change from one iteration to the next, and the iteration goes on until that is below the
+tolerance.
+
+See J. van den Eshof, M. Hochbruck, Preconditioning Lanczos approximations to the matrix exponential, SIAM J. Sci.
+Comput. 27 (2006) 1438-1457; S. Güttel, Rational Krylov approximation of matrix functions, GAMM-Mitt. 36 (2013) 8-31.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dlra import linalg
+from dlra.backend import Array, H, astype, dtype_name, eps, namespace, norm, to_host
+from dlra.phi import Coordinates
+
+__all__ = ["NoConvergence", "thin_function"]
+
+SHIFT = 0.15
+"""The pole of the exponential over a step h, as a share of h: measured best for accuracies from 1e-6 to 1e-10."""
+
+MAX_BLOCKS = {True: 40, False: 60}
+"""Largest number of blocks of a rational (True) and of a polynomial subspace."""
+
+
+class NoConvergence(Exception):
+    """The error estimate did not fall below the tolerance."""
+
+
+def thin_function(
+    operator: Any, Z: Array, s: float, small: Callable[[Coordinates, Array], Array], rtol: float
+) -> Array:
+    """Approximate f(𝓛) Z for a thin Z, shape (n, r).
+
+    Parameters
+    ----------
+    operator : StiffOperator
+        A, with ``apply`` and, if ``solves``, ``solve(s, X)``.
+    Z : array, shape (n, r)
+    s : float
+        The pole is 1/s.
+    small : callable
+        ``small(coordinates of QᴴAQ, QᴴZ)``: the coefficients f(𝓛_Q) QᴴZ.
+    rtol : float
+        Tolerance relative to the norm of the result.
+
+    Raises
+    ------
+    NoConvergence
+    """
+    size = norm(Z)
+    if size == 0.0:
+        return Z
+    new = linalg.orthonormalize(Z)
+    Q = [new]
+    start = H(new) @ Z  # Z lies in the range of the first block
+    image = operator.apply(new)
+    images = [image]
+    A_Q = H(new) @ image
+    previous, estimate, columns = small(Coordinates.of(A_Q), start), math.inf, new.shape[1]
+    for _ in range(MAX_BLOCKS[operator.solves]):
+        new = _complement(operator.solve(s, new) if operator.solves else image, Q)
+        if new.shape[1] == 0 or columns + new.shape[1] > Z.shape[0]:  # an invariant subspace
+            return _combination(Q, previous)
+        image = operator.apply(new)
+        beside = _coefficients(Q, image)
+        below = H(beside) if operator.hermitian else H(_coefficients(images, new))
+        A_Q = _bordered(A_Q, beside, below, H(new) @ image)
+        Q.append(new)
+        images = [] if operator.hermitian else [*images, image]
+        old, columns = columns, columns + new.shape[1]
+        current = small(Coordinates.of(A_Q), linalg.embed(start, columns, start.shape[1]))
+        change = math.hypot(norm(current[:old, :] - previous), norm(current[old:, :]))
+        estimate, previous = change / max(norm(current), 1e-300), current
+        if estimate <= rtol:
+            return _combination(Q, current)
+    raise NoConvergence(
+        f"a Krylov subspace of {columns} columns leaves a relative error of about {estimate:.1e}, above the tolerance "
+        f"{rtol:.1e}"
+    )
+
+
+def _complement(W: Array, Q: list[Array]) -> Array:
+    """An orthonormal basis of the part of W orthogonal to the orthonormal blocks Q, without what is roundoff of W."""
+    scale = norm(W)
+    for _ in range(2):
+        W = _orthogonalized(W, Q)
+    W = _independent(W, 10 * eps(W) * scale)
+    return linalg.orthonormalize(_orthogonalized(W, Q)) if _loose(W, Q) else W
+
+
+def _independent(W: Array, smallest: float) -> Array:
+    """An orthonormal basis of the range of W, without directions below ``smallest``.
+
+    From the eigenvectors of the Gram matrix, twice, where W is conditioned well enough for that (A. Stathopoulos,
+    K. Wu, SIAM J. Sci. Comput. 23 (2002) 2165-2182); else by Householder QR.
+    """
+    xp = namespace(W)
+    for _ in range(2):
+        lengths, P = xp.linalg.eigh(H(W) @ W)
+        host = to_host(lengths).astype(np.float64)
+        if not host[0] > max(smallest**2, eps(W) ** 0.8 * host[-1]):
+            Q, R = linalg.qr(W)
+            return linalg._independent(Q, R, max(norm(R), 0.1 * smallest / eps(W)))
+        root = xp.sqrt(lengths)
+        root = root if dtype_name(root.dtype) == dtype_name(P.dtype) else astype(root, P.dtype)
+        W, smallest = W @ (P / root[None, :]), 0.0
+    return W
+
+
+def _loose(W: Array, Q: list[Array]) -> bool:
+    """Whether W has lost its orthogonality to Q when small directions were scaled up."""
+    return W.shape[1] > 0 and norm(_coefficients(Q, W)) > 100 * eps(W) * math.sqrt(W.shape[1])
+
+
+def _orthogonalized(W: Array, Q: list[Array]) -> Array:
+    for block in Q:
+        W = W - block @ (H(block) @ W)
+    return W
+
+
+def _coefficients(Q: list[Array], W: Array) -> Array:
+    return namespace(W).concat([H(block) @ W for block in Q], axis=0)
+
+
+def _combination(Q: list[Array], C: Array) -> Array:
+    total, row = None, 0
+    for block in Q:
+        term = block @ C[row : row + block.shape[1], :]
+        total, row = term if total is None else total + term, row + block.shape[1]
+    return total
+
+
+def _bordered(A: Array, beside: Array, below: Array, corner: Array) -> Array:
+    xp = namespace(A)
+    return xp.concat((xp.concat((A, beside), axis=1), xp.concat((below, corner), axis=1)), axis=0)
