@@ -37,12 +37,13 @@ class RungeKuttaBUG(ExplicitRungeKutta):
 
     Notes
     -----
-    The order of the tableau, down to a plateau set by the truncation: with a normal component ε of F the error is
-    O(ε h). Robust to small singular values; no equation is solved backward. One evaluation of F a stage, known by
-    its products only. The bases have at most (s + 1) r columns: Uⱼ lies in span Ûⱼ already. They contain the
-    directions of every P(Yⱼ) Fⱼ, whatever its weight. Keeps symmetry; local errors are estimated where the tableau
-    embeds a second scheme. Explicit, hence useless for stiff fields. With ``tableau="euler"`` the step is
-    :class:`AugmentedBUG` with Euler substeps.
+    The order of the tableau, up to 4, where the solution has rank r ("dopri5" shows order 4: the bases differ from
+    stage to stage), down to a plateau set by the truncation; with a normal component ε of F, the distance to the
+    projected flow Ẏ = P(Y) F is O(ε h). Robust to small singular values; no equation is solved backward. One
+    evaluation of F a stage, known by its products only. The bases have at most (s + 1) r columns: Uⱼ lies in span Ûⱼ
+    already. They contain the directions of every P(Yⱼ) Fⱼ, whatever its weight. Keeps symmetry; local errors are
+    estimated where the tableau embeds a second scheme. Explicit, hence useless for stiff fields. With
+    ``tableau="euler"`` the step is that of :class:`AugmentedBUG` with Euler substeps.
 
     References
     ----------

@@ -35,10 +35,10 @@ class StepTruncation(ExplicitRungeKutta):
 
     Notes
     -----
-    The order of the tableau where the solution has rank r; with a normal component ε of F the error is O(ε h) a
-    step, because R, a retraction of second order, drops it. Nothing is projected: directions outside the tangent
-    space enter at once, also from a start of lower rank. Keeps symmetry; local errors are estimated where the
-    tableau embeds a second scheme. Explicit, hence useless for stiff fields.
+    The order of the tableau where the solution has rank r; with a normal component ε of F, the distance to the
+    projected flow Ẏ = P(Y) F is O(ε h). Nothing is projected: directions outside the tangent space enter at once,
+    also from a start of lower rank. Keeps symmetry; local errors are estimated where the tableau embeds a second
+    scheme. Explicit, hence useless for stiff fields.
 
     **F(t, Y) is needed whole**, not only its products. A LowRank, or a sum of LowRank, stays factored, and the cost
     is O((m + n) R²) with the sum R of the ranks of all Fⱼ and Y₀. An array or a sparse matrix, also as a term of a
