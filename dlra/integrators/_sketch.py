@@ -74,10 +74,11 @@ class Randomized(RankAdaptive, WithSubstep):
         low = [Ys[i] for i in low_members(Ys)]
         options = [self._options(len(Ys))[i] for i in low_members(Ys)]
         limits, counts = [], []
-        for Y, (rtol, atol, _, max_rank) in zip(low, options, strict=True):
-            limits.append(min(*Y.shape, Y.shape[0] if max_rank is None else max_rank + extra))
-            prescribed = max_rank is not None and rtol == atol == 0
-            counts.append(limits[-1] if prescribed else min(limits[-1], Y.rank + extra))
+        for Y, (rtol, atol, min_rank, max_rank) in zip(low, options, strict=True):
+            tolerance, capped = rtol > 0 or atol > 0, max_rank is not None
+            limits.append(min(*Y.shape, max_rank + extra if capped else Y.shape[0]))
+            rank = max(Y.rank, min_rank) if tolerance else max_rank if capped else Y.rank
+            counts.append(min(limits[-1], rank + extra))
         U0s, V0s = [getattr(Y, near) for Y in low], [getattr(Y, far) for Y in low]
 
         omegas = [gaussian(rng, count, V) for count, V in zip(counts, V0s, strict=True)]

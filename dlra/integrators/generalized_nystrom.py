@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from dlra.backend import Array, H, eps, to_host
+from dlra.backend import Array, H, eps, norm, to_host
 from dlra.integrators._base import Members, advanced, normal_component
 from dlra.integrators._equations import low_members
 from dlra.integrators._protocol import Ask, StepResult, Steps, together
@@ -78,18 +79,23 @@ class GeneralizedNystrom(Randomized):
         d = core_equation(Ys, Q1s, Q2s, field, F0)
         dB, dC, dD = yield from together(*(self._substep(t, h, equation) for equation in (b, c, d)))
         B, C, D = advanced(b.X, dB), advanced(c.X, dC), advanced(d.X, dD)
-        Y_hat, cores, options = list(Ys), D, self._options(len(Ys))
+        Y_hat, cores, options, tails = list(Ys), D, self._options(len(Ys)), []
         for k, i in enumerate(low_members(Ys)):
             rtol, atol, _, rank = options[i]
             rank = Ys[i].rank if rtol == atol == 0 and rank is None else rank
-            Y_hat[i], cores[i] = _nystrom(B[k], C[k], D[i], rank)
+            Y_hat[i], cores[i], dropped = _nystrom(B[k], C[k], D[i], rank)
+            tails.append(dropped)
         Y1, discarded = self.truncated(Ys, tuple(Y_hat), cores)
-        return StepResult(Y1, discarded, normal_component(Ys, d.first(t, rest=bool(field.linear))))
+        return StepResult(
+            Y1, math.hypot(discarded, *tails), normal_component(Ys, d.first(t, rest=bool(field.linear)))
+        )
 
 
-def _nystrom(B: Array, C: Array, D: Array, rank: int | None) -> tuple[LowRank, Array]:
-    """B D⁺ Cᴴ as orthonormal bases (a LowRank of which only they count) and a core; D⁺ of rank at most ``rank``."""
+def _nystrom(B: Array, C: Array, D: Array, rank: int | None) -> tuple[LowRank, Array, float]:
+    """B D⁺ Cᴴ as orthonormal bases (a LowRank of which only they count) and a core, with the norm of what is dropped
+    of D, so that D⁺ is at most of rank ``rank``."""
     (U, R), (V, T), (P, s, Qh) = qr(B), qr(C), svd(D)
     sigma = to_host(s)
     k = int(np.count_nonzero(sigma[:rank] > 10 * eps(D) * sigma[0]))
-    return LowRank._make(U, None, V, BOTH), (R @ H(Qh[:k, :])) @ (H(T @ P[:, :k]) / s[:k, None])
+    core = (R @ H(Qh[:k, :])) @ (H(T @ P[:, :k]) / s[:k, None])
+    return LowRank._make(U, None, V, BOTH), core, norm(sigma[k:])
