@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from dlra import linalg
-from dlra.backend import Array, H, astype, dtype_name, eps, namespace, norm, to_host
+from dlra.backend import Array, H, astype, dtype_name, eps, namespace, norm, to_host, zeros
 from dlra.phi import Coordinates
 
-__all__ = ["NoConvergence", "thin_function"]
+__all__ = ["NoConvergence", "thin_function", "two_sided_function"]
 
 SHIFT = 0.15
 """The pole of the exponential over a step h, as a share of h: measured best for accuracies from 1e-6 to 1e-10."""
@@ -58,33 +58,117 @@ def thin_function(
     ------
     NoConvergence
     """
-    size = norm(Z)
-    if size == 0.0:
+    if norm(Z) == 0.0:
         return Z
-    new = linalg.orthonormalize(Z)
-    Q = [new]
-    start = H(new) @ Z  # Z lies in the range of the first block
-    image = operator.apply(new)
-    images = [image]
-    A_Q = H(new) @ image
-    previous, estimate, columns = small(Coordinates.of(A_Q), start), math.inf, new.shape[1]
+    basis = linalg.orthonormalize(Z)
+    space, start = Subspace(operator, basis), H(basis) @ Z  # Z lies in the range of the first block
+    previous, estimate = small(Coordinates.of(space.compressed), start), math.inf
     for _ in range(MAX_BLOCKS[operator.solves]):
-        new = _complement(operator.solve(s, new) if operator.solves else image, Q)
-        if new.shape[1] == 0 or columns + new.shape[1] > Z.shape[0]:  # an invariant subspace
-            return _combination(Q, previous)
-        image = operator.apply(new)
-        beside = _coefficients(Q, image)
-        below = H(beside) if operator.hermitian else H(_coefficients(images, new))
-        A_Q = _bordered(A_Q, beside, below, H(new) @ image)
-        Q.append(new)
-        images = [] if operator.hermitian else [*images, image]
-        old, columns = columns, columns + new.shape[1]
-        current = small(Coordinates.of(A_Q), linalg.embed(start, columns, start.shape[1]))
+        old = space.columns
+        if not space.grow(s):
+            return space.combination(previous)
+        current = small(Coordinates.of(space.compressed), linalg.embed(start, space.columns, start.shape[1]))
         change = math.hypot(norm(current[:old, :] - previous), norm(current[old:, :]))
         estimate, previous = change / max(norm(current), 1e-300), current
         if estimate <= rtol:
-            return _combination(Q, current)
-    raise NoConvergence(
+            return space.combination(current)
+    raise NoConvergence(_text(space.columns, estimate, rtol))
+
+
+def two_sided_function(
+    left: Any,
+    right: Any,
+    U: Array,
+    V: Array,
+    s: float,
+    small: Callable[[Coordinates, Coordinates], Array],
+    rtol: float,
+    size: float = 1e-300,
+) -> tuple[Array, Array, Array]:
+    """Approximate f(𝓛) for 𝓛(X) = A X + X B with two large operators, from the ranges of U and V (orthonormal).
+
+    ``small(coordinates of QᴴAQ, of PᴴBP)`` gives the core C of the result Q C Pᴴ, the leading columns of Q and P
+    being U and V. The error is relative to the result, or to ``size`` where that is larger. ``left`` is A and
+    ``right`` is Bᴴ, either may be None; V is U stands for B = Aᴴ and a Hermitian result.
+
+    Returns
+    -------
+    Q, C, P
+    """
+    Q = Subspace(left, U)
+    P = Q if V is U else Subspace(right, V)
+    previous, estimate = None, math.inf
+    solves = all(operator is None or operator.solves for operator in (left, right))
+    for _ in range(MAX_BLOCKS[solves]):
+        A = Coordinates.of(Q.compressed)
+        current = small(A, A if P is Q else Coordinates.of(H(P.compressed)))
+        if previous is not None:
+            change = norm(current - linalg.embed(previous, *current.shape))
+            estimate = change / max(norm(current), size)
+        if estimate <= rtol:
+            break
+        previous = current
+        grown = [space.grow(s) for space in ([Q] if P is Q else [Q, P])]
+        if not any(grown):
+            break
+    else:
+        raise NoConvergence(_text(max(Q.columns, P.columns), estimate, rtol))
+    xp = namespace(U)
+    basis = xp.concat(Q.blocks, axis=1)[:, : current.shape[0]]
+    return basis, current, basis if P is Q else xp.concat(P.blocks, axis=1)[:, : current.shape[1]]
+
+
+class Subspace:
+    """A Krylov subspace that grows block by block, with the compression of the operator.
+
+    ``operator`` None stands for zero: the subspace does not grow.
+
+    Attributes
+    ----------
+    blocks : list of arrays
+        Orthonormal blocks.
+    compressed : array
+        QᴴAQ.
+    columns : int
+    """
+
+    def __init__(self, operator: Any, basis: Array):
+        self.operator, self.blocks, self.columns = operator, [basis], basis.shape[1]
+        if operator is None:
+            self.compressed = zeros((self.columns, self.columns), basis)
+            return
+        self._image = operator.apply(basis)
+        self._images = [self._image]
+        self.compressed = H(basis) @ self._image
+
+    def grow(self, s: float) -> bool:
+        """Add a block; tell whether there was one to add."""
+        if self.operator is None:
+            return False
+        operator, last = self.operator, self.blocks[-1]
+        new = _complement(operator.solve(s, last) if operator.solves else self._image, self.blocks)
+        if new.shape[1] == 0 or self.columns + new.shape[1] > new.shape[0]:  # an invariant subspace
+            return False
+        self._image = image = operator.apply(new)
+        beside = _coefficients(self.blocks, image)
+        below = H(beside) if operator.hermitian else H(_coefficients(self._images, new))
+        self.compressed = _bordered(self.compressed, beside, below, H(new) @ image)
+        self.blocks.append(new)
+        self._images = [] if operator.hermitian else [*self._images, image]
+        self.columns += new.shape[1]
+        return True
+
+    def combination(self, C: Array) -> Array:
+        """Q C."""
+        total, row = None, 0
+        for block in self.blocks:
+            term = block @ C[row : row + block.shape[1], :]
+            total, row = term if total is None else total + term, row + block.shape[1]
+        return total
+
+
+def _text(columns: int, estimate: float, rtol: float) -> str:
+    return (
         f"a Krylov subspace of {columns} columns leaves a relative error of about {estimate:.1e}, above the tolerance "
         f"{rtol:.1e}"
     )
@@ -131,14 +215,6 @@ def _orthogonalized(W: Array, Q: list[Array]) -> Array:
 
 def _coefficients(Q: list[Array], W: Array) -> Array:
     return namespace(W).concat([H(block) @ W for block in Q], axis=0)
-
-
-def _combination(Q: list[Array], C: Array) -> Array:
-    total, row = None, 0
-    for block in Q:
-        term = block @ C[row : row + block.shape[1], :]
-        total, row = term if total is None else total + term, row + block.shape[1]
-    return total
 
 
 def _bordered(A: Array, beside: Array, below: Array, corner: Array) -> Array:

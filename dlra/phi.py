@@ -84,6 +84,11 @@ class Coordinates:
                 return found
         return cls(M)
 
+    @property
+    def rows(self) -> int:
+        """Number of rows of M."""
+        return (self.matrix if self.eigenvalues is None else self.eigenvalues).shape[0]
+
     def from_left(self, Z: Array) -> Array:
         """Coordinates X⁻¹ Z of a matrix on which M acts from the left."""
         return Z if self._X is None else product(self._inverse, Z)
