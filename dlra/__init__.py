@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dlra.checkpoint import Checkpoint
     from dlra.errors import DlraWarning, SolveError
     from dlra.field import factored
+    from dlra.increments import Increments
     from dlra.integrators import (
         BUG,
         AugmentedBUG,
@@ -42,6 +43,7 @@ _HOME = {
     "checkpoint": ("Checkpoint",),
     "errors": ("DlraWarning", "SolveError"),
     "field": ("factored",),
+    "increments": ("Increments",),
     "integrators": (
         "BUG",
         "AugmentedBUG",
@@ -68,6 +70,7 @@ __all__ = [
     "ErrorBudget",
     "Event",
     "Galerkin",
+    "Increments",
     "LazySum",
     "LowRank",
     "MidpointBUG",

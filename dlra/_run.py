@@ -55,6 +55,10 @@ class Run:
         self.field = Field(F, self.Ys, args, self.system)
         self.integrator.check(self.Ys, self.field)
         self.Ys = self.integrator.prepared(self.Ys, self.field)
+        if self.dt is None and self.field.increments:
+            raise ValueError(
+                "dt is missing: Increments has no local errors by which to choose steps; give dt=..."
+            )
         if self.dt is None:
             self.tolerances: Any = [rtol, atol]
             rtol = check_tolerance(rtol, atol, self.Ys)

@@ -27,7 +27,7 @@ def evaluate(field: Field, ask: Ask, *, first: bool = False) -> tuple[Any, ...]:
     ``first``: nothing has been computed yet, so that complaints about what F returns are those of bad input.
     """
     try:
-        values = field(ask.t, ask.Ys)
+        values = field(ask.t, ask.Ys, ask.t1)
     except CallError as error:
         cause = error.__cause__
         assert cause is not None

@@ -42,8 +42,8 @@ class Action(Operand):
     >>> A = dlra.Action(5, lambda X: d * X, solve=lambda s, X: X / (1 - s * d), hermitian=True)
     >>> F = dlra.SemiLinear(A, A)
     >>> Y0 = dlra.LowRank(np.ones((5, 1)), None, np.ones((5, 1)))
-    >>> Y1 = dlra.step(F, 0.0, 1.0, Y0)
-    >>> bool(abs(Y1.to_dense()[0, 0] - np.exp(-2)) < 1e-9)
+    >>> solution = dlra.solve(F, (0, 1), Y0, "midpoint-bug", rtol=1e-6)
+    >>> bool(abs(solution.y_final.to_dense()[0, 0] - np.exp(-2)) < 1e-5)
     True
     """
 

@@ -30,6 +30,7 @@ from dlra.backend import (
     same_dtype,
 )
 from dlra.errors import DlraWarning
+from dlra.increments import Increments
 from dlra.lowrank import LowRank, any_factor, library_of
 from dlra.semilinear import SemiLinear
 
@@ -184,6 +185,8 @@ class Field:
         Number of evaluations so far.
     constant_rest : bool
         Whether the field is its stiff linear part and a constant.
+    increments : bool
+        Whether the field knows its integrals only (:class:`dlra.Increments`).
     symmetric : tuple of bool
         Per member whether F(t, Yᴴ) = F(t, Y)ᴴ.
     linear : tuple
@@ -205,6 +208,9 @@ class Field:
             for Y in Ys
         )
         self._warned = False
+        self.increments = isinstance(F, Increments)
+        if self.increments and (system or not isinstance(Ys[0], LowRank)):
+            raise TypeError("Increments is a field for one matrix; Y0 must be a single LowRank")
         if isinstance(F, SemiLinear):
             if system or not isinstance(Ys[0], LowRank):
                 raise TypeError("SemiLinear is a field for one matrix; Y0 must be a single LowRank")
@@ -214,18 +220,27 @@ class Field:
         else:
             source = F
         self._factored = isinstance(source, Factored)
+        if self.increments and args:
+            raise TypeError(
+                "args are given, but A of Increments takes times only; use functools.partial(A, ...)"
+            )
         self.constant_rest = isinstance(F, SemiLinear) and F.is_constant
         if self.constant_rest:
             if args:
                 raise TypeError("args are given, but G of SemiLinear is constant and takes none")
             self._constant = None if source is None else self._admit(source, Ys[0], "G of SemiLinear")
             self._call = None
-        else:
+        elif not self.increments:
             self._call = bind(source, args)
 
-    def __call__(self, t: float, Ys: tuple[Member, ...]) -> tuple[Any, ...]:
-        """Evaluate at (t, Ys): a tuple with a :class:`Value` for each LowRank, an array for each array."""
+    def __call__(self, t: float, Ys: tuple[Member, ...], t1: float | None = None) -> tuple[Any, ...]:
+        """Evaluate at (t, Ys): a tuple with a :class:`Value` for each LowRank, an array for each array.
+
+        ``t1``: the integral from t to t1 instead, of :class:`dlra.Increments`.
+        """
         self.nfev += 1
+        if t1 is not None:
+            return (self._admit(_called(self.F.between, t, t1), Ys[0], "the increment of A"),)
         if isinstance(self.F, SemiLinear):
             Y = Ys[0]
             rest = self._constant if self._call is None else self._admit(self._ask(t, self._shown(Y)), Y)
@@ -246,10 +261,7 @@ class Field:
 
     def _ask(self, t: float, Y: Any) -> Any:
         """Call the user's function; what it raises is marked, to tell it from complaints about what it returns."""
-        try:
-            return self._call(t, Y)  # type: ignore[misc]
-        except Exception as error:
-            raise CallError from error
+        return _called(self._call, t, Y)
 
     def _shown(self, Y: Member) -> Any:
         """Y as F wants to see it."""
@@ -313,6 +325,13 @@ class Field:
                 DlraWarning,
                 stacklevel=2,
             )
+
+
+def _called(function: Any, *arguments: Any) -> Any:
+    try:
+        return function(*arguments)
+    except Exception as error:
+        raise CallError from error
 
 
 def bind(F: Any, args: tuple[Any, ...]) -> Callable[[float, Any], Any]:

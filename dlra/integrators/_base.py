@@ -13,7 +13,7 @@ from dlra import linalg, substeps
 from dlra.backend import Array, H, eps, hermitian_part, namespace, norm, weak, zeros
 from dlra.errors import DlraWarning
 from dlra.integrators._equations import Equation, one_sided
-from dlra.integrators._protocol import StepResult, Steps
+from dlra.integrators._protocol import Ask, StepResult, Steps
 from dlra.lowrank import BOTH, LowRank
 
 Members = tuple[Any, ...]
@@ -27,6 +27,8 @@ class Integrator(ABC):
     order: ClassVar[int]
     """Order of convergence, which the choice of the step length rests on."""
     moves_bases: ClassVar[bool] = True
+    takes_increments: ClassVar[bool] = False
+    """Whether integrals of F over the step do instead of values (:class:`dlra.Increments`)."""
     keeps_symmetry: ClassVar[bool] = False
     """Whether states stay Hermitian under a symmetric field, so that one side needs to be computed only."""
 
@@ -55,8 +57,13 @@ class Integrator(ABC):
         StepResult
         """
 
-    def check(self, Ys: Members, field: Any) -> None:  # noqa: B027
+    def check(self, Ys: Members, field: Any) -> None:
         """Raise an error, or warn, where the options do not fit the state or the field. Called once before a run."""
+        if field.increments and not self.takes_increments:
+            raise TypeError(
+                f"{type(self).__name__} needs values of F, but Increments gives integrals only; use BUG, AugmentedBUG, "
+                f"ParallelBUG or ProjectorSplitting"
+            )
 
     def prepared(self, Ys: Members, field: Any) -> Members:
         """Ys as the steps of a run want it: Hermitian members of a symmetric field with one array for both sides,
@@ -96,7 +103,10 @@ class WithSubstep(Integrator):
         """Increments of the unknowns; an equation without any (K and L of dense members) asks for nothing."""
         if not equation.X:
             return []
-        increments = yield from substeps.resolve(self.substep)(t, h, equation)
+        if equation.increments:
+            increments = yield from equation.solved(t, h)
+        else:
+            increments = yield from substeps.resolve(self.substep)(t, h, equation)
         return [
             hermitian_part(dX) if hermitian else dX
             for dX, hermitian in zip(increments, equation.hermitian, strict=True)
@@ -219,6 +229,14 @@ def with_cores(Ys: Members, cores: list[Array]) -> Members:
         LowRank._make(Y._U, core, Y._V, BOTH) if isinstance(Y, LowRank) else core
         for Y, core in zip(Ys, cores, strict=True)
     )
+
+
+def known_start(t: float, Ys: Members, field: Any) -> Steps[Members | None]:
+    """Ask for F(t, Ys); None where the field has no values."""
+    if getattr(field, "increments", False):
+        return None
+    (F0,) = yield [Ask("start", t, Ys)]
+    return F0
 
 
 def advanced(X: list[Array], dX: list[Array]) -> list[Array]:

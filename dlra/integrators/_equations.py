@@ -16,7 +16,7 @@ from typing import Any
 
 from dlra.backend import Array, H, all_finite, hermitian_part, zeros
 from dlra.errors import StageError
-from dlra.integrators._protocol import Ask
+from dlra.integrators._protocol import Ask, Steps
 from dlra.lowrank import BOTH, LEFT, RIGHT, LowRank
 
 __all__ = ["Equation", "k_equation", "l_equation", "one_sided", "s_equation"]
@@ -43,6 +43,8 @@ class Equation:
         F at the initial value, where it is already known.
     hermitian : list of bool
         Per unknown whether it is the Hermitian core of a one-sided member.
+    increments : bool
+        Whether the field knows only its integrals, which are the increments of the unknowns.
     """
 
     def __init__(
@@ -55,9 +57,11 @@ class Equation:
         constant: bool,
         start: Members | None,
         hermitian: list[bool] | None = None,
+        increments: bool = False,
     ):
         self.stage, self.X, self.lift, self.linear, self.constant = stage, X, lift, linear, constant
         self.hermitian = hermitian or [False] * len(X)
+        self.increments = increments
         self._project = project
         self._start = start
         self._first: dict[bool, list[Array]] = {}
@@ -65,6 +69,11 @@ class Equation:
     def ask(self, t: float, X: list[Array]) -> Ask:
         """The question for F at lift(X)."""
         return Ask(self.stage, t, self.lift(X))
+
+    def solved(self, t: float, h: float) -> Steps[list[Array]]:
+        """The increments over [t, t + h], of a field that knows its integrals."""
+        (values,) = yield [Ask(self.stage, t, self.lift(self.X), t + h)]
+        return self.slopes(t, values)
 
     def slopes(self, t: float, values: Members, rest: bool = False) -> list[Array]:
         """Project values of F (``rest``: without its stiff linear part) to slopes of the unknowns."""
@@ -99,7 +108,16 @@ def k_equation(Ys: Members, field: Any, start: Members | None = None) -> Equatio
     linear = None
     if field.linear:
         linear = [_k_linear(field.linear[i], Ys[i]) for i in low]
-    return Equation("K", [Ys[i]._U @ Ys[i].S for i in low], lift, project, linear, _constant(field), start)
+    return Equation(
+        "K",
+        [Ys[i]._U @ Ys[i].S for i in low],
+        lift,
+        project,
+        linear,
+        _constant(field),
+        start,
+        increments=_increments(field),
+    )
 
 
 def l_equation(Ys: Members, field: Any, start: Members | None = None) -> Equation:
@@ -120,7 +138,16 @@ def l_equation(Ys: Members, field: Any, start: Members | None = None) -> Equatio
     linear = None
     if field.linear:
         linear = [_l_linear(field.linear[i], Ys[i]) for i in low]
-    return Equation("L", [Ys[i]._V @ H(Ys[i].S) for i in low], lift, project, linear, _constant(field), start)
+    return Equation(
+        "L",
+        [Ys[i]._V @ H(Ys[i].S) for i in low],
+        lift,
+        project,
+        linear,
+        _constant(field),
+        start,
+        increments=_increments(field),
+    )
 
 
 def s_equation(Ys: Members, field: Any, start: Members | None = None, backward: bool = False) -> Equation:
@@ -161,11 +188,16 @@ def s_equation(Ys: Members, field: Any, start: Members | None = None, backward: 
         _constant(field),
         start,
         [one_sided(Y) for Y in Ys],
+        _increments(field),
     )
 
 
 def _constant(field: Any) -> bool:
     return bool(field.linear) and field.constant_rest
+
+
+def _increments(field: Any) -> bool:
+    return getattr(field, "increments", False)
 
 
 def low_members(Ys: Members) -> list[int]:

@@ -24,11 +24,15 @@ class Ask(NamedTuple):
     t : float
     Ys : tuple
         The members of the system, each a LowRank or a plain array.
+    t1 : float or None
+        Where it is given, the question is for the integral of F from t to t1 (fields that know only that:
+        :class:`dlra.Increments`).
     """
 
     stage: str
     t: float
     Ys: tuple[Any, ...]
+    t1: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ class Randomized(RankAdaptive, WithSubstep):
             b = equation(Ys, Q2s, field, F0)
             dB = yield from self._substep(t, h, b)
             missed = [
-                _missed(B, Q, H(Q2) @ omega) > max(atol, max(rtol, 10 * eps(B)) * norm(B)) / _SAFETY
+                _missed(B, Q, Q2, omega) > max(atol, max(rtol, 10 * eps(B)) * norm(B)) / _SAFETY
                 for B, Q, Q2, omega, (rtol, atol, _, _) in zip(
                     advanced(b.X, dB), Qs, Q2s, omegas, options, strict=True
                 )
@@ -175,9 +175,9 @@ def _leading(U0s: list[Array], increments: list[Array], counts: list[int]) -> li
     return out
 
 
-def _missed(B: Array, Q: Array, coordinates: Array) -> float:
-    """The largest ‖(I - Q Qᴴ) Y ω‖ of the columns ω, with Y ω = B Q₂ᴴω."""
-    E = B @ coordinates
+def _missed(B: Array, Q: Array, Q2: Array, omega: Array) -> float:
+    """The largest ‖(I - Q Qᴴ) Y ω‖ of the columns ω, which lie in the range of Q₂; B = Y Q₂."""
+    E = B @ (H(Q2) @ omega)
     E = E - Q @ (H(Q) @ E)
     return float(np.max(np.linalg.norm(to_host(E), axis=0)))
 

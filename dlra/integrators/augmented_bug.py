@@ -11,10 +11,11 @@ from dlra.integrators._base import (
     WithSubstep,
     advanced,
     augmented,
+    known_start,
     normal_component,
 )
 from dlra.integrators._equations import k_equation, l_equation, s_equation
-from dlra.integrators._protocol import Ask, StepResult, Steps, together
+from dlra.integrators._protocol import StepResult, Steps, together
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,10 +57,11 @@ class AugmentedBUG(RankAdaptive, WithSubstep):
 
     name: ClassVar[str] = "augmented-bug"
     order: ClassVar[int] = 1
+    takes_increments: ClassVar[bool] = True
     keeps_symmetry: ClassVar[bool] = True
 
     def step(self, t: float, h: float, Ys: Members, field: Any) -> Steps[StepResult]:
-        (F0,) = yield [Ask("start", t, Ys)]
+        F0 = yield from known_start(t, Ys, field)
         dK, dL = yield from together(
             self._substep(t, h, k_equation(Ys, field, F0)),
             self._substep(t, h, l_equation(Ys, field, F0)),

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from dlra.backend import Array, H, hermitian_part
-from dlra.integrators._base import Members, WithSubstep, advanced, with_cores
+from dlra.integrators._base import Members, WithSubstep, advanced, known_start, with_cores
 from dlra.integrators._equations import k_equation, l_equation, one_sided, s_equation
-from dlra.integrators._protocol import Ask, StepResult, Steps, together
+from dlra.integrators._protocol import StepResult, Steps, together
 from dlra.linalg import qr
 from dlra.lowrank import BOTH, LowRank
 
@@ -45,10 +45,11 @@ class BUG(WithSubstep):
 
     name: ClassVar[str] = "bug"
     order: ClassVar[int] = 1
+    takes_increments: ClassVar[bool] = True
     keeps_symmetry: ClassVar[bool] = True
 
     def step(self, t: float, h: float, Ys: Members, field: Any) -> Steps[StepResult]:
-        (F0,) = yield [Ask("start", t, Ys)]
+        F0 = yield from known_start(t, Ys, field)
         k, l = k_equation(Ys, field, F0), l_equation(Ys, field, F0)
         dK, dL = yield from together(self._substep(t, h, k), self._substep(t, h, l))
         K, L = iter(advanced(k.X, dK)), iter(advanced(l.X, dL))

@@ -30,6 +30,7 @@ class Galerkin(WithSubstep):
     name: ClassVar[str] = "galerkin"
     order: ClassVar[int] = 1
     moves_bases: ClassVar[bool] = False
+    takes_increments: ClassVar[bool] = True
     keeps_symmetry: ClassVar[bool] = True
 
     def step(self, t: float, h: float, Ys: Members, field: Any) -> Steps[StepResult]:

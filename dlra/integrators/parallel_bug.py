@@ -11,11 +11,12 @@ from dlra.integrators._base import (
     WithSubstep,
     advanced,
     augmented,
+    known_start,
     normal_component,
     parallel_cores,
 )
 from dlra.integrators._equations import k_equation, l_equation, s_equation
-from dlra.integrators._protocol import Ask, StepResult, Steps, together
+from dlra.integrators._protocol import StepResult, Steps, together
 from dlra.lowrank import LowRank
 
 
@@ -63,6 +64,7 @@ class ParallelBUG(RankAdaptive, WithSubstep):
 
     name: ClassVar[str] = "parallel-bug"
     order: ClassVar[int] = 1
+    takes_increments: ClassVar[bool] = True
     keeps_symmetry: ClassVar[bool] = True
 
     c: float = 1.0
@@ -73,7 +75,7 @@ class ParallelBUG(RankAdaptive, WithSubstep):
         super().__post_init__()
 
     def step(self, t: float, h: float, Ys: Members, field: Any) -> Steps[StepResult]:
-        (F0,) = yield [Ask("start", t, Ys)]
+        F0 = yield from known_start(t, Ys, field)
         while True:
             s = s_equation(Ys, field, F0)
             dK, dL, dS = yield from together(
@@ -84,10 +86,12 @@ class ParallelBUG(RankAdaptive, WithSubstep):
             Y_hat = augmented(Ys, dK, dL)
             cores = parallel_cores(Ys, Y_hat, advanced(s.X, dS), dK, dL)
             Y1, discarded = self.truncated(Ys, Y_hat, cores)
-            slopes = s_equation(Y_hat, field, F0).first(t, rest=bool(field.linear)) or []
+            slopes = s_equation(Y_hat, field, F0).first(t, rest=bool(field.linear))
             wanting = [
                 self._wants_more(h, *member)
-                for member in zip(Ys, Y_hat, Y1, slopes, self._options(len(Ys)), strict=True)
+                for member in zip(
+                    Ys, Y_hat, Y1, slopes or [None] * len(Ys), self._options(len(Ys)), strict=True
+                )
             ]
             if not any(wanting):
                 return StepResult(Y1, discarded, normal_component(Ys, slopes))
@@ -102,4 +106,5 @@ class ParallelBUG(RankAdaptive, WithSubstep):
         if not room or Y_hat.rank == Y.rank:
             return False
         theta = max(atol, rtol * Y1.norm())
-        return Y1.rank == 2 * Y.rank or abs(h) * normal_component((Y,), [slope]) > self.c * theta
+        normal = 0.0 if slope is None else normal_component((Y,), [slope])
+        return Y1.rank == 2 * Y.rank or abs(h) * normal > self.c * theta

@@ -57,6 +57,8 @@ class ProjectorSplitting(WithSubstep):
 
     name: ClassVar[str] = "projector-splitting"
 
+    takes_increments: ClassVar[bool] = True
+
     order: int = 2  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __post_init__(self) -> None:
@@ -65,6 +67,7 @@ class ProjectorSplitting(WithSubstep):
         super().__post_init__()
 
     def check(self, Ys: Members, field: Any) -> None:
+        super().check(Ys, field)
         if field.linear and not field.F.is_skew:
             warnings.warn(
                 "ProjectorSplitting solves its S-step backward in time, which is ill-posed for the stiff linear part "
