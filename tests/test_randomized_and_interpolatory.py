@@ -24,7 +24,13 @@ import dlra
 from dlra import LowRank, SemiLinear, factored
 from dlra.field import Field
 from dlra.integrators import drive
-from dlra.integrators._sketch import corange_equation, core_equation, gaussian, range_equation
+from dlra.integrators._sketch import (
+    _missed,
+    corange_equation,
+    core_equation,
+    gaussian,
+    range_equation,
+)
 from dlra.integrators.generalized_nystrom import GeneralizedNystrom
 from dlra.integrators.interpolatory_cur import InterpolatoryCUR
 from dlra.integrators.interpolatory_runge_kutta import InterpolatoryRungeKutta
@@ -238,6 +244,31 @@ def test_rank_grows_in_one_step(cls):
 
 
 @every_class
+@pytest.mark.parametrize("power", [0, 1])
+def test_probes_enlarge_the_sketch_until_the_tolerance_is_met(cls, power):
+    """Singular values that decay slowly, found from rank 1 with an oversampling of 1."""
+    rng = np.random.default_rng(14)
+    U, V = random_orthonormal(rng, 60, 40, "complex128"), random_orthonormal(rng, 50, 40, "complex128")
+    sigma = 0.8 ** np.arange(40)
+    C = LowRank(U, np.diag(sigma).astype("complex128"), V)
+    Y0 = LowRank(U[:, :1].copy(), np.full((1, 1), 1e-8 + 0j), V[:, :1].copy())
+    Y1 = dlra.step(factored(lambda t, Y: C), 0.0, 1.0, Y0, cls(oversampling=1, power=power, rtol=1e-3))
+    needed = int(np.sum(np.sqrt(np.cumsum(sigma[::-1] ** 2))[::-1] > 1e-3 * norm(sigma)))
+    assert needed <= Y1.rank <= needed + 1
+    assert relative_error(Y1, C) < 1.3e-3
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_what_probes_see(dtype):
+    rng = np.random.default_rng(15)
+    Y, Q = normal(rng, (M, N), dtype), random_orthonormal(rng, M, 4, dtype)
+    omega = normal(rng, (N, 2), dtype)
+    Q2 = dlra.linalg.augment(random_orthonormal(rng, N, 3, dtype), omega)
+    expected = np.max(norm((np.eye(M) - Q @ H(Q)) @ Y @ omega, axis=0))
+    assert _missed(Y @ Q2, Q, Q2, omega) == pytest.approx(expected)
+
+
+@every_class
 def test_discarded_norm_and_normal_component(cls):
     rng = np.random.default_rng(9)
     Y0, G = random_lowrank(rng, M, N, R, "complex128"), random_lowrank(rng, M, N, 2, "complex128")
@@ -303,6 +334,8 @@ def test_coupled_systems(cls):
     assert [Y.rank for Y in (run[0], run[2])] == [R, 2]
     for a, b in zip(run, reference, strict=True):
         assert relative_error(a, b) < 1e-3
+    tight = dlra.solve(factored(F), (0, 0.2), list(Y0), cls(rtol=1e-16), dt=0.1)  # below rounding
+    assert relative_error(tight.y[-1][2], Y0[2].to_dense() * np.exp(-0.1987j)) < 1e-2
     capped = dlra.solve(factored(F), (0, 0.2), list(Y0), cls(rtol=1e-6, max_rank=(2, None, 3)), dt=0.1)
     assert [Y.rank for Y in (capped.y[-1][0], capped.y[-1][2])] == [2, 2]
 

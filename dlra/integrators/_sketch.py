@@ -101,9 +101,9 @@ class Randomized(RankAdaptive, WithSubstep):
             b = equation(Ys, Q2s, field, F0)
             dB = yield from self._substep(t, h, b)
             missed = [
-                _missed(B, Q, Q2, omega) > max(atol, max(rtol, 10 * eps(B)) * norm(B)) / _SAFETY
-                for B, Q, Q2, omega, (rtol, atol, _, _) in zip(
-                    advanced(b.X, dB), Qs, Q2s, omegas, options, strict=True
+                count < limit and _missed(B, Q, Q2, omega) > _bound(norm(B), rtol, atol, eps(B))
+                for B, Q, Q2, omega, (rtol, atol, _, _), count, limit in zip(
+                    advanced(b.X, dB), Qs, Q2s, omegas, options, counts, limits, strict=True
                 )
             ]
             if not any(missed):
@@ -126,6 +126,13 @@ def generator(field: Any) -> np.random.Generator:
 _SAFETY = 10.0 * math.sqrt(2.0 / math.pi)
 """‖(I - Q Qᴴ) Y‖₂ is at most this times the largest ‖(I - Q Qᴴ) Y ω‖ of k Gaussian vectors, but for a probability of
 10⁻ᵏ (N. Halko, P. G. Martinsson, J. A. Tropp, SIAM Rev. 53 (2011) 217-288, section 4.3)."""
+
+
+def _bound(size: float, rtol: float, atol: float, eps: float) -> float:
+    """What probes may miss of a matrix of this norm, for the rest to lie within the tolerance."""
+    if rtol == atol == 0:
+        return math.inf
+    return max(max(atol, rtol * size) / _SAFETY, 10 * eps * size)
 
 
 def gaussian(rng: np.random.Generator, count: int, like: Array) -> Array:
