@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dlra import integrators, linalg, plot, problems, substeps
     from dlra._checks import Event
+    from dlra._citations import citation
     from dlra._entrywise import entrywise, entrywise_product
     from dlra._solve import iterate, solve, step
     from dlra.action import Action
@@ -23,10 +24,18 @@ if TYPE_CHECKING:
         BUG,
         AugmentedBUG,
         Galerkin,
+        GeneralizedNystrom,
+        InterpolatoryCUR,
+        InterpolatoryRungeKutta,
         MidpointBUG,
         ParallelBUG,
+        ProjectedExponential,
+        ProjectedRungeKutta,
         ProjectorSplitting,
+        RandomizedSVD,
+        RungeKuttaBUG,
         SecondOrderParallelBUG,
+        StepTruncation,
     )
     from dlra.lazy import LazySum, matmul
     from dlra.lowrank import LowRank
@@ -37,6 +46,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "_checks": ("Event",),
+    "_citations": ("citation",),
     "_entrywise": ("entrywise", "entrywise_product"),
     "action": ("Action",),
     "_solve": ("iterate", "solve", "step"),
@@ -47,11 +57,19 @@ _HOME = {
     "integrators": (
         "BUG",
         "AugmentedBUG",
-        "Galerkin",
-        "MidpointBUG",
         "ParallelBUG",
-        "ProjectorSplitting",
+        "MidpointBUG",
         "SecondOrderParallelBUG",
+        "RungeKuttaBUG",
+        "ProjectorSplitting",
+        "ProjectedRungeKutta",
+        "ProjectedExponential",
+        "StepTruncation",
+        "RandomizedSVD",
+        "GeneralizedNystrom",
+        "InterpolatoryCUR",
+        "InterpolatoryRungeKutta",
+        "Galerkin",
     ),
     "lazy": ("LazySum", "matmul"),
     "lowrank": ("LowRank",),
@@ -62,25 +80,34 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 _SUBMODULES = ("integrators", "linalg", "plot", "problems", "substeps")
 
 __all__ = [
-    "BUG",
     "Action",
     "AugmentedBUG",
+    "BUG",
     "Checkpoint",
     "DlraWarning",
     "ErrorBudget",
     "Event",
     "Galerkin",
+    "GeneralizedNystrom",
     "Increments",
+    "InterpolatoryCUR",
+    "InterpolatoryRungeKutta",
     "LazySum",
     "LowRank",
     "MidpointBUG",
     "ParallelBUG",
+    "ProjectedExponential",
+    "ProjectedRungeKutta",
     "ProjectorSplitting",
+    "RandomizedSVD",
+    "RungeKuttaBUG",
     "SecondOrderParallelBUG",
     "SemiLinear",
     "Solution",
     "SolveError",
     "State",
+    "StepTruncation",
+    "citation",
     "entrywise",
     "entrywise_product",
     "factored",

@@ -17,23 +17,39 @@ from dlra.integrators._protocol import Ask, StepResult, drive, together
 from dlra.integrators.augmented_bug import AugmentedBUG
 from dlra.integrators.bug import BUG
 from dlra.integrators.galerkin import Galerkin
+from dlra.integrators.generalized_nystrom import GeneralizedNystrom
+from dlra.integrators.interpolatory_cur import InterpolatoryCUR
+from dlra.integrators.interpolatory_runge_kutta import InterpolatoryRungeKutta
 from dlra.integrators.midpoint_bug import MidpointBUG
 from dlra.integrators.parallel_bug import ParallelBUG
+from dlra.integrators.projected_exponential import ProjectedExponential
+from dlra.integrators.projected_runge_kutta import ProjectedRungeKutta
 from dlra.integrators.projector_splitting import ProjectorSplitting
+from dlra.integrators.randomized_svd import RandomizedSVD
+from dlra.integrators.runge_kutta_bug import RungeKuttaBUG
 from dlra.integrators.second_order_parallel_bug import SecondOrderParallelBUG
+from dlra.integrators.step_truncation import StepTruncation
 
 __all__ = [
     "BUG",
-    "Ask",
     "AugmentedBUG",
-    "Equation",
-    "Galerkin",
-    "Integrator",
-    "MidpointBUG",
     "ParallelBUG",
-    "ProjectorSplitting",
-    "RankAdaptive",
+    "MidpointBUG",
     "SecondOrderParallelBUG",
+    "RungeKuttaBUG",
+    "ProjectorSplitting",
+    "ProjectedRungeKutta",
+    "ProjectedExponential",
+    "StepTruncation",
+    "RandomizedSVD",
+    "GeneralizedNystrom",
+    "InterpolatoryCUR",
+    "InterpolatoryRungeKutta",
+    "Galerkin",
+    "Ask",
+    "Equation",
+    "Integrator",
+    "RankAdaptive",
     "StepResult",
     "WithSubstep",
     "advanced",
@@ -57,7 +73,15 @@ _METHODS: dict[str, type[Integrator]] = {
         ParallelBUG,
         MidpointBUG,
         SecondOrderParallelBUG,
+        RungeKuttaBUG,
         ProjectorSplitting,
+        ProjectedRungeKutta,
+        ProjectedExponential,
+        StepTruncation,
+        RandomizedSVD,
+        GeneralizedNystrom,
+        InterpolatoryCUR,
+        InterpolatoryRungeKutta,
         Galerkin,
     )
 }
