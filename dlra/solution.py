@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field
 from typing import Any
@@ -131,6 +132,41 @@ class Solution:
     def success(self) -> bool:
         """Whether the run reached its end or was stopped on request."""
         return self.status >= 0
+
+    def error_bound(self, mu: float, initial: float = 0.0) -> np.ndarray:
+        """A-posteriori bound for the Frobenius norm of the error at the stored times, from the error budget.
+
+        An error made at time s has grown by at most e^{μ|t-s|} at time t, where
+
+            Re ⟨F(t, Y) - F(t, Z), Y - Z⟩ <= μ ‖Y - Z‖²  (in the direction of time; for a run backward for -F).
+
+        The budget holds estimates, so this is a bound as far as those are upper estimates; where the rank of Y0 is
+        that of the exact initial value and the steps adapt, it was above the true error in more than 95 % of random
+        problems (``python -m validation.adaptive``).
+
+        Parameters
+        ----------
+        mu : float
+            One-sided Lipschitz constant of F (negative where F contracts), or a Lipschitz constant.
+        initial : float
+            Error of Y0.
+
+        Returns
+        -------
+        array, shape (k,)
+            NaN where a part of the budget is unknown (the time part with a fixed step).
+        """
+        mu = float(mu)
+        elapsed = np.abs(np.diff(self.t))
+        added = np.diff(np.asarray(self.errors.total, dtype=np.float64))
+        bound = np.empty(len(self.t))
+        total = float(initial) + (float(self.errors.total[0]) if len(self.t) else 0.0)
+        for i in range(len(self.t)):
+            if i:  # what was added since the last stored time counts from the worst moment in between
+                growth = math.exp(mu * elapsed[i - 1])
+                total = growth * total + max(1.0, growth) * added[i - 1]
+            bound[i] = total
+        return bound
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to an HDF5 file, atomically: a failure leaves an earlier file as it was.

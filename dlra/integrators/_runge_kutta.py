@@ -118,10 +118,10 @@ def _sum(
         Zs = [Z.to_dense() if isinstance(Z, LowRank) else Z for Z in Zs]
         A = dense_sum(Y.to_dense(), h, weights, Zs)
         return *_factorised(Y, A), dense_error(h, error, Zs)
-    return _low_rank_sum(Y, h, weights, Zs, error, tangent)
+    return low_rank_sum(Y, h, weights, Zs, error, tangent)
 
 
-def _low_rank_sum(
+def low_rank_sum(
     Y: LowRank, h: float, weights: Weights, Zs: list[LowRank], error: Weights | None, tangent: bool
 ) -> tuple[LowRank, Array, float]:
     """Householder QR of the stacked factors; all that remains is small."""

@@ -12,8 +12,7 @@ from dlra.errors import StageError
 from dlra.integrators._base import Members, RankAdaptive
 from dlra.integrators._equations import one_sided
 from dlra.integrators._protocol import Ask, StepResult, Steps
-from dlra.integrators._runge_kutta import _low_rank_sum as low_rank_sum
-from dlra.integrators._runge_kutta import checked, tangent_vector
+from dlra.integrators._runge_kutta import checked, low_rank_sum, tangent_vector
 from dlra.krylov import SHIFT, NoConvergence, two_sided_function
 from dlra.lowrank import BOTH, LowRank
 from dlra.phi import Coordinates, SylvesterFlow
