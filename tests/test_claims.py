@@ -19,24 +19,39 @@ from dlra import (
     DlraWarning,
     Galerkin,
     LowRank,
+    MidpointBUG,
+    ParallelBUG,
+    ProjectedRungeKutta,
     ProjectorSplitting,
+    RungeKuttaBUG,
+    SecondOrderParallelBUG,
     SolveError,
     factored,
     problems,
 )
+from dlra.integrators import drive
 
 pytestmark = pytest.mark.filterwarnings("ignore:about .* is normal to the tangent space")
 
 LIE, STRANG, JUMP = (ProjectorSplitting(order=order) for order in (1, 2, 4))
 MOVING_BASES = [BUG(), AugmentedBUG(), LIE, STRANG, JUMP]
-ROBUST = [BUG(), AugmentedBUG(), LIE, STRANG]
+PARALLEL = ParallelBUG()
+SECOND_ORDER = [
+    MidpointBUG(),
+    MidpointBUG(bases="4r"),
+    SecondOrderParallelBUG(bases="3r"),
+    SecondOrderParallelBUG(),
+]
+ROBUST = [BUG(), AugmentedBUG(), LIE, STRANG, PARALLEL, *SECOND_ORDER]
 SHAPES = [(14, 9), (9, 14), (12, 12)]
 REAL_AND_COMPLEX = pytest.mark.parametrize("dtype", ["float64", "complex128"])
 
 
 def methods(*which):
     return pytest.mark.parametrize(
-        "method", which, ids=[f"{m.name}-{getattr(m, 'order', '')}".strip("-") for m in which]
+        "method",
+        which,
+        ids=[f"{m.name}-{getattr(m, 'bases', '') or getattr(m, 'order', '')}".strip("-") for m in which],
     )
 
 
@@ -76,6 +91,27 @@ def test_exactness_needs_exact_increments():
         for s in ("rk4", "adaptive")
     }
     assert errors["rk4"] > 1e-3 and errors["adaptive"] < 1e-8
+
+
+@REAL_AND_COMPLEX
+@methods(PARALLEL, *SECOND_ORDER)
+def test_the_zero_block_and_the_midpoint_rule_are_not_exact(method, dtype):
+    """The step of the exact ones is exact up to the quadrature of A', which the adaptive substep makes exact."""
+    A = Rotating(14, 9, [1.0, 0.5, 0.25], dtype)
+
+    def rate(t, Y):
+        return A._W[0] @ A(t) + 0.5 * A(t) - A(t) @ A._W[1]
+
+    def error(method, h):
+        method = replace(method, substep="adaptive")
+        return relative_error(dlra.step(rate, 0.2, h, A.state(0.2), method), A(0.2 + h))
+
+    assert all(error(exact, 0.5) < 1e-9 for exact in (BUG(), AugmentedBUG(), LIE))
+    least = {"parallel-bug": 1e-2, "midpoint-bug": 1e-5, "second-order-parallel-bug": 1e-6}[method.name]
+    assert least < error(method, 0.5) < 0.05
+    if getattr(method, "bases", "") != "4r" or method.name != "midpoint-bug":  # it loses columns as h falls
+        local = math.log2(error(method, 0.2) / error(method, 0.1))
+        assert local > method.order + 0.7, "but of its order plus one locally"
 
 
 @REAL_AND_COMPLEX
@@ -130,6 +166,44 @@ def test_augmented_euler_step_is_a_projected_euler_step(m, n, r, dtype, h):
     expected = dense(Y0) + h * (U @ (U.conj().T @ G @ V) @ V.conj().T)
     assert relative_error(Y1, expected) < 1e-13
     assert Y1.rank == min(2 * r, m, n)
+
+
+@REAL_AND_COMPLEX
+@pytest.mark.parametrize(("m", "n", "r"), [(14, 9, 3), (9, 14, 3), (12, 12, 4), (9, 7, 5)], ids=str)
+@pytest.mark.parametrize("h", [1e-6, 0.1, 10.0])
+def test_parallel_euler_step_is_a_step_along_the_tangent(m, n, r, dtype, h):
+    """Y₁* = Y₀ + h P(Y₀) F(Y₀) before truncation, from one evaluation; truncated, the one-stage projected method."""
+    rng = np.random.default_rng(14)
+    Q, Y0 = normal(rng, (m, n), dtype), random_lowrank(rng, m, n, r, dtype)
+    calls = []
+
+    def F(t, Y):
+        calls.append(t)
+        return np.cos(t) * Q + Y
+
+    G = F(0.3, dense(Y0))
+    calls.clear()
+    Y1 = dlra.step(F, 0.3, h, Y0, ParallelBUG(substep="euler", max_rank=2 * r))
+    assert calls == [0.3]
+    left, right = Y0.U @ (Y0.U.conj().T @ G), (G @ Y0.V) @ Y0.V.conj().T
+    expected = dense(Y0) + h * (left + right - Y0.U @ (Y0.U.conj().T @ right))
+    assert relative_error(Y1, expected) < 1e-13
+    assert Y1.rank == min(2 * r, m, n)
+    truncated = dlra.step(F, 0.3, h, Y0, ParallelBUG(substep="euler"))
+    projected = dlra.step(F, 0.3, h, Y0, ProjectedRungeKutta("euler"))
+    assert truncated.rank == r and relative_error(truncated, projected) < 1e-13
+    assert relative_error(truncated, expected) > 1e-2 * min(h, 1.0) ** 2
+
+
+@REAL_AND_COMPLEX
+def test_augmented_euler_is_one_stage_runge_kutta_bug_and_parallel_is_not(dtype):
+    rng = np.random.default_rng(15)
+    Q, Y0 = normal(rng, (12, 9), dtype), random_lowrank(rng, 12, 9, 3, dtype)
+    augmented, parallel, one_stage = (
+        dlra.step(lambda Y: Q + Y, 0.0, 0.1, Y0, method)
+        for method in (AugmentedBUG(substep="euler"), ParallelBUG(substep="euler"), RungeKuttaBUG("euler"))
+    )
+    assert relative_error(augmented, one_stage) < 1e-13 < 1e-3 < relative_error(parallel, one_stage)
 
 
 @REAL_AND_COMPLEX
@@ -191,13 +265,17 @@ ORDERS = [
     (STRANG, 2, (8, 16, 32)),
     (JUMP, 4, (4, 8, 16)),
 ]
-by_order = pytest.mark.parametrize(
-    ("method", "order", "steps"), ORDERS, ids=["bug", "augmented", "lie", "strang", "triple-jump"]
+ORDER_NAMES = ["bug", "augmented", "lie", "strang", "triple-jump"]
+by_order = pytest.mark.parametrize(("method", "order", "steps"), ORDERS, ids=ORDER_NAMES)
+DROPPING = [(PARALLEL, 1, (8, 16, 32, 64)), *((method, 2, (8, 16, 32)) for method in SECOND_ORDER)]
+DROPPING_NAMES = ["parallel", "midpoint-3r", "midpoint-4r", "second-3r", "second-4r"]
+by_order_and_more = pytest.mark.parametrize(
+    ("method", "order", "steps"), ORDERS + DROPPING, ids=ORDER_NAMES + DROPPING_NAMES
 )
 
 
 @REAL_AND_COMPLEX
-@by_order
+@by_order_and_more
 def test_order_against_a_solution_of_rank_r(method, order, steps, dtype):
     A = Rotating(10, 8, [1.0, 0.5, 0.25], dtype)
     errors = [relative_error(final(A.F, (0, 1), A.state(), method, 1 / N), A(1.0)) for N in steps]
@@ -205,9 +283,8 @@ def test_order_against_a_solution_of_rank_r(method, order, steps, dtype):
     assert errors[-1] < {1: 5e-3, 2: 1e-3, 4: 1e-5}[order]
 
 
-@by_order
-def test_order_against_the_projected_flow_when_the_field_leaves_the_manifold(method, order, steps):
-    """With a normal component of order one the methods follow Y' = P(Y) F; the BUG family at order one."""
+def leaving_the_manifold():
+    """A field with a normal component of order one, an initial value of rank 2, and the projected flow at t = 1/2."""
     rng = np.random.default_rng(20)
     B, Q = normal(rng, (8, 8)) / 3, normal(rng, (8, 7))
     Y0 = random_lowrank(rng, 8, 7, 2)
@@ -219,10 +296,39 @@ def test_order_against_the_projected_flow_when_the_field_leaves_the_manifold(met
     G = F(0.0, dense(Y0))
     normal_part = G - Y0.U @ Y0.U.T @ G
     assert norm(normal_part - normal_part @ Y0.V @ Y0.V.T) > 1, "the normal component must matter"
-    flow = projected_flow(F, dense(Y0), 2, 0.0, 0.5, 400)
+    return F, Y0, projected_flow(F, dense(Y0), 2, 0.0, 0.5, 400)
+
+
+@by_order
+def test_order_against_the_projected_flow_when_the_field_leaves_the_manifold(method, order, steps):
+    """With a normal component of order one the methods follow Y' = P(Y) F; the BUG family at order one."""
+    F, Y0, flow = leaving_the_manifold()
     errors = [relative_error(final(F, (0, 0.5), Y0, method, 0.5 / N), flow) for N in steps]
     assert np.all(slopes(steps, errors) > order - 0.25), errors
     assert errors[-1] < {1: 5e-2, 2: 2e-3, 4: 2e-5}[order]
+
+
+@methods(PARALLEL, *SECOND_ORDER)
+def test_order_drops_to_one_where_the_normal_component_is_of_order_one(method):
+    """Theory, and no fault: their error is bounded by ε h + h² only."""
+    F, Y0, flow = leaving_the_manifold()
+    steps = (16, 32, 64)
+    errors = [relative_error(final(F, (0, 0.5), Y0, method, 0.5 / N), flow) for N in steps]
+    assert np.all(abs(slopes(steps, errors) - 1) < 0.1), errors
+    assert 1e-4 < errors[-1] < 2e-2
+
+
+@methods(*SECOND_ORDER)
+def test_the_term_of_first_order_is_proportional_to_the_normal_component(method):
+    """Where the field is tangent but for a part ε, halving ε halves what is left at small h."""
+
+    def error(tail):
+        A = Rotating(12, 10, [1.0, 0.5, tail])
+        Y0 = A.state().truncate(max_rank=2)
+        flow = projected_flow(A.F, dense(Y0), 2, 0.0, 1.0, 200)
+        return norm(final(A.F, (0, 1), Y0, method, 1 / 80) - flow)
+
+    assert error(1e-1) > 5 * error(1e-2)
 
 
 # ---- robustness ----------------------------------------------------------------------------------------------
@@ -289,6 +395,21 @@ def test_errors_do_not_grow_with_too_high_a_rank(method):
     assert over < 1.5 * exact
 
 
+def test_the_zero_block_of_parallel_bug_wins_where_the_start_nearly_has_lower_rank():
+    """Growing from tiny singular values needs Ũᴴ F Ṽ, which the fixed-rank parallel method never sees in a step."""
+    rng = np.random.default_rng(21)
+    U, V = random_orthonormal(rng, 12, 3), random_orthonormal(rng, 10, 3)
+    target = U @ np.diag([1.0, 0.8, 0.6]) @ V.T
+    Y0 = LowRank(U, np.diag([1.0, 1e-8, 1e-9]), V)
+    turned = LowRank(random_orthonormal(rng, 12, 3), Y0.S, random_orthonormal(rng, 10, 3))
+    F = lambda t, Y: 2 * (target - Y)  # noqa: E731
+    exact = target + math.exp(-2.0) * (dense(turned) - target)
+    parallel, augmented = (
+        norm(final(F, (0, 1), turned, method, 0.1) - exact) for method in (PARALLEL, AugmentedBUG())
+    )
+    assert parallel > 1.5 * augmented
+
+
 def test_the_triple_jump_keeps_the_accuracy_of_strang_where_it_loses_its_order():
     """Order four is a classical order: with tiny singular values it is not seen, yet nothing breaks."""
     for sigma in (1e-1, 1e-8):
@@ -351,6 +472,32 @@ def test_fixed_rank_bug_drifts_at_first_order(schroedinger):
     mass = [drifts(schroedinger, BUG(), 1 / N)[0] for N in steps]
     assert mass[-1] > 1e-4
     assert np.all(abs(slopes(steps, mass) - 1) < 0.2), mass
+
+
+@methods(*SECOND_ORDER[:2])
+def test_midpoint_bug_keeps_norm_and_energy_up_to_its_tolerance(schroedinger, method):
+    mass, energy = drifts(schroedinger, replace(method, atol=1e-6, substep="adaptive"), 0.1)
+    assert mass < 1e-8 and energy < 1e-8
+    coarse, _ = drifts(schroedinger, replace(method, atol=1e-2, substep="adaptive"), 0.1)
+    assert 1e-6 < coarse < 1e-2, "a larger tolerance must show"
+
+
+@methods(*SECOND_ORDER[2:])
+def test_second_order_parallel_bug_keeps_the_norm_to_the_fourth_order(schroedinger, method):
+    steps = (10, 20, 40)
+    mass = [
+        drifts(schroedinger, replace(method, atol=1e-12, substep="adaptive"), 1 / N, 12)[0] for N in steps
+    ]
+    assert 1e-9 < mass[-1] < 1e-4
+    assert np.all(slopes(steps, mass) > 3.2), mass
+
+
+def test_parallel_bug_does_not_keep_the_norm(schroedinger):
+    """Neither by its substep nor by its tolerance: the zero block. What is dropped is of second order a step."""
+    mass = [drifts(schroedinger, replace(PARALLEL, substep="adaptive"), 1 / N)[0] for N in (10, 40)]
+    assert mass[1] > 1e-4
+    best = drifts(schroedinger, AugmentedBUG(substep="adaptive", atol=1e-6), 0.1)[0]
+    assert drifts(schroedinger, replace(PARALLEL, atol=1e-6, substep="adaptive"), 0.1)[0] > 1e4 * best
 
 
 @pytest.mark.slow
@@ -425,7 +572,8 @@ def test_bug_family_keeps_symmetry_and_lie_splitting_does_not(sign, dtype):
 
     assert asymmetry(BUG()) < 1e-13
     assert asymmetry(AugmentedBUG()) < 1e-13
-    assert asymmetry(AugmentedBUG(rtol=1e-3)) < 1e-13
+    for method in (AugmentedBUG(rtol=1e-3), PARALLEL, ParallelBUG(rtol=1e-3), *SECOND_ORDER):
+        assert asymmetry(method) < 1e-12
     assert asymmetry(LIE) > 1e-6
 
 
@@ -433,7 +581,7 @@ def test_bug_family_keeps_symmetry_and_lie_splitting_does_not(sign, dtype):
 
 
 @pytest.mark.parametrize("substep", ["auto", "heun", "rk4", "adaptive", "exponential"])
-@methods(*MOVING_BASES, Galerkin())
+@methods(*MOVING_BASES, Galerkin(), PARALLEL, *SECOND_ORDER)
 def test_x_prime_is_t_gives_half_t_squared(method, substep):
     """Wrong nodes c_i show here and nowhere else."""
     rng = np.random.default_rng(40)
@@ -442,6 +590,8 @@ def test_x_prime_is_t_gives_half_t_squared(method, substep):
     Y1 = dlra.solve(lambda t, Y: t * u @ v.T, (1, 3), Y0, replace(method, substep=substep), dt=0.7).y_final
     assert relative_error(Y1, 4.5 * u @ v.T) < 1e-14
     euler = dlra.solve(lambda t, Y: t * u @ v.T, (1, 3), Y0, replace(method, substep="euler"), dt=0.7).y_final
+    if isinstance(method, SecondOrderParallelBUG | MidpointBUG):
+        return  # its own nodes are seen above; Euler substeps are of order one only
     assert relative_error(euler, 4.5 * u @ v.T) > 0.01
 
 
@@ -454,14 +604,15 @@ def growing(rng, m=20, n=16):
     return lambda t, Y: B @ Y + Q
 
 
-@methods(*MOVING_BASES, Galerkin())
+@methods(*MOVING_BASES, Galerkin(), PARALLEL, *SECOND_ORDER)
 def test_the_rank_stays_as_given(method, rng):
     F, Y0 = growing(rng), random_lowrank(rng, 20, 16, 4)
     asked = []
     recorded = factored(lambda t, Y: (asked.append(Y.rank), F(t, Y.to_dense()))[1])
     solution = dlra.solve(recorded, (0, 0.5), Y0, method, dt=0.1)
     assert set(solution.rank) == {4}
-    assert max(asked) == (8 if isinstance(method, AugmentedBUG) else 4)
+    widths = {"augmented-bug": 8, "second-order-parallel-bug": 8, "midpoint-bug": 12}  # of the S-equation
+    assert max(asked) == (12 if method == MidpointBUG() else widths.get(method.name, 4))
     assert all(Y.U.shape == (20, 4) and Y.S.shape == (4, 4) and Y.V.shape == (16, 4) for Y in solution.y)
 
 
@@ -485,6 +636,72 @@ def test_a_tolerance_frees_the_rank_and_max_rank_caps_it(rng):
     assert ranks(rtol=0.999999) == [4, 1, 1, 1, 1, 1]
     assert ranks(rtol=0.999999, min_rank=3) == [4, 3, 3, 3, 3, 3]
     assert ranks(max_rank=2) == [4, 2, 2, 2, 2, 2]
+
+
+@methods(PARALLEL, *SECOND_ORDER)
+def test_a_tolerance_frees_the_rank_of_every_truncating_method(method, rng):
+    F, Y0 = growing(rng), random_lowrank(rng, 20, 16, 4)
+
+    def ranks(**options):
+        return dlra.solve(F, (0, 0.5), Y0, replace(method, **options), dt=0.1).rank.tolist()
+
+    assert ranks(rtol=1e-8)[-1] == 16 and max(ranks(rtol=1e-8, max_rank=10)) == 10
+    assert ranks(max_rank=2) == [4, 2, 2, 2, 2, 2]
+    assert ranks(rtol=0.999999, min_rank=3) == [4, 3, 3, 3, 3, 3]
+
+
+def widths_of_k(method, F, Y0, h=0.1) -> tuple[list[int], LowRank]:
+    """The ranks from which a step of parallel BUG starts its K-equations: one entry without rejection."""
+    field, seen = dlra.field.Field(F, (Y0,)), []
+
+    def evaluate(ask):
+        if ask.stage == "K":
+            seen.append(ask.Ys[0].V.shape[1])
+        return field(ask.t, ask.Ys)
+
+    result = drive(method.step(0.0, h, (Y0,), field), evaluate)
+    return list(dict.fromkeys(seen)), result.Ys[0]
+
+
+def test_parallel_bug_rejects_a_step_whose_bases_are_saturated(rng):
+    """Criterion (a): the new rank is 2r. With c = inf the other one is off."""
+    B, C, Y0 = normal(rng, (20, 20)) / 4, normal(rng, (16, 16)) / 4, random_lowrank(rng, 20, 16, 2)
+    F = lambda Y: B @ np.sin(9 * Y) @ C  # noqa: E731
+    widths, Y1 = widths_of_k(ParallelBUG(atol=1e-10, c=math.inf), F, Y0)
+    assert widths == [2, 4, 8, 16] and Y1.rank == 16, "and there is no room for more"
+    limited, Y1 = widths_of_k(ParallelBUG(atol=1e-10, c=math.inf, max_rank=8), F, Y0)
+    assert limited == [2, 4] and Y1.rank == 8
+    assert widths_of_k(ParallelBUG(atol=1e-10, c=math.inf, max_rank=7), F, Y0)[0] == [2]
+    assert widths_of_k(ParallelBUG(max_rank=16), F, Y0)[0] == [2], "without a tolerance nothing is rejected"
+    assert widths_of_k(ParallelBUG(atol=10.0, c=math.inf), F, Y0)[0] == [2], "nothing is saturated"
+
+
+def test_parallel_bug_rejects_a_step_that_would_miss_the_normal_component(rng):
+    """Criterion (b): h ‖Ũᴴ F(t₀, Y₀) Ṽ‖ > c theta."""
+    Q, Y0 = normal(rng, (20, 16)), random_lowrank(rng, 20, 16, 2, decay=1.0)
+    F = lambda Y: Q - Y  # noqa: E731
+    h = 0.01
+    eta = dlra.solve(F, (0, h), Y0, ParallelBUG(), dt=h).errors.local.normal[1]
+    theta = 0.2
+    few = widths_of_k(ParallelBUG(atol=theta, c=1.01 * h * eta / theta), F, Y0, h)
+    many = widths_of_k(ParallelBUG(atol=theta, c=0.99 * h * eta / theta), F, Y0, h)
+    assert few[0] == [2] and few[1].rank < 4, "so that criterion (a) is silent"
+    assert many[0][:2] == [2, 4]
+    assert widths_of_k(ParallelBUG(c=1e-9), F, Y0, h)[0] == [2], "without a tolerance nothing is rejected"
+    assert widths_of_k(ParallelBUG(atol=theta, c=1e-9, max_rank=7), F, Y0, h)[0] == [2, 4]
+    assert widths_of_k(ParallelBUG(atol=theta, c=1e-9, max_rank=3), F, Y0, h)[0] == [2]
+
+
+def test_a_rejected_parallel_step_starts_again_from_the_same_state(rng):
+    """With wider bases it sees all of F, which the plain step does not; only its length is left as an error."""
+    Q, Y0 = normal(rng, (20, 6)) @ normal(rng, (6, 16)) / 4, random_lowrank(rng, 20, 16, 2)
+    F = lambda Y: Q - Y  # noqa: E731
+    exact = Q + math.exp(-0.1) * (dense(Y0) - Q)
+    rejecting, plain = (
+        relative_error(dlra.step(F, 0.0, 0.1, Y0, method), exact)
+        for method in (ParallelBUG(atol=1e-8), ParallelBUG(max_rank=16))
+    )
+    assert rejecting < 1e-6 < 0.05 < plain
 
 
 @pytest.mark.parametrize("theta", [{"rtol": 1e-16}, {"atol": 1e-300}, {"rtol": 1e-15, "atol": 1e-15}])
@@ -568,6 +785,20 @@ def test_splitting_warns_where_the_stiff_part_is_declared(heat):
         warnings.simplefilter("error")
         dlra.step(heat.F, 0.0, 1e-5, heat.state(5), AugmentedBUG())
         dlra.step(heat.plain, 0.0, 1e-5, heat.state(5), STRANG)
+
+
+@methods(MidpointBUG(), MidpointBUG(bases="4r"), SecondOrderParallelBUG(), PARALLEL)
+def test_the_other_bug_methods_on_the_heat_equation(heat, method):
+    """No step size limit. With large steps only augmented and midpoint BUG are accurate, for want of a zero block."""
+    exact = heat(0.1)
+    coarse, fine = (
+        relative_error(final(heat.F, (0, 0.1), heat.state(20), method, h), exact) for h in (0.1, 0.01)
+    )
+    augmented = relative_error(final(heat.F, (0, 0.1), heat.state(20), AugmentedBUG(), 0.1), exact)
+    if method.name == "midpoint-bug":
+        assert max(coarse, fine) < 1e-5
+    else:
+        assert coarse > 100 * augmented and fine < 1e-2
 
 
 @pytest.mark.filterwarnings("ignore::dlra.DlraWarning")
