@@ -56,11 +56,16 @@ def solve(
         Initial value; a list makes a coupled system. Its library, device and dtype are those of the result.
     method : str or Integrator
         A name such as "augmented-bug", or an object such as ``dlra.AugmentedBUG(rtol=1e-6)``.
-    dt : float
+    dt : float, optional
         Step length, > 0. The last step before t1 (and before each time of ``t_eval``) is shortened to hit it.
+        Without dt the steps are chosen.
     rtol, atol : float, optional
-        Tolerances of the time step (not of the rank); refused together with dt. Steps chosen by themselves
-        are not there yet.
+        Tolerances of the time step (not of the rank), refused together with dt; None for 1e-4 and 0. The errors
+        of all steps may add up to about atol + rtol ‖Y‖. They are estimated by an embedded scheme of order 5 where
+        the method has one, else by step doubling (three steps for two halves). A method with rank options but
+        without a rank tolerance then truncates to 0.1 of what a step is allowed, bases are widened where much of F
+        is normal to the tangent space, and steps that saturate their bases are repeated: the rank follows the
+        tolerance. A rank tolerance that is given is kept as it is.
     t_eval : sequence of float, optional
         Times to store, landed on exactly. Default: every accepted state.
     args : tuple

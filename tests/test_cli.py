@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import dlra
-from dlra import problems
+from dlra import integrators, problems
 
 pytest.importorskip("typer")
 from typer.testing import CliRunner
@@ -24,7 +25,7 @@ from dlra.cli import app
 
 KEYS = {
     "problem", "method", "options", "t", "rank", "observables", "errors", "singular_values", "reference_error", "nfev",
-    "nsteps", "seconds", "status", "message", "warnings", "files", "versions",
+    "nsteps", "nrejected", "seconds", "status", "message", "warnings", "files", "versions",
 }  # fmt: skip
 
 ROTATION = "solve rotation --set n=20 --rank 5 --dt 0.1".split()
@@ -155,11 +156,98 @@ def test_options_of_method_and_problem():
     where = ["--t-end", "-0.2", "--dt", "0.1", "--dtype", "float32", "--no-reference"]
     text = done("solve", "rotation", "--set", "n=12", *method, *where).stdout
     assert "12 x 12, float32" in text
-    assert "ProjectorSplitting(substep='heun', order=1), dt = 0.1, t = 0 to -0.2" in text
+    assert "ProjectorSplitting(order=1, substep='heun'), dt = 0.1, t = 0 to -0.2" in text
     assert "reference" not in text
     rank = ["--rank-atol", "1e-3", "--min-rank", "2", "--max-rank", "4"]
     text = done("solve", "rotation", "--set", "n=12", *rank, "--threads", "1").stdout
     assert "AugmentedBUG(atol=0.001, min_rank=2, max_rank=4)" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ("midpoint-bug --bases 4r", "MidpointBUG(bases='4r')"),
+        ("step-truncation --tableau heun3", "StepTruncation(tableau='heun3')"),
+        ("parallel-bug --rejection 2 --rank-rtol 1e-3", "ParallelBUG(rtol=0.001, c=2.0)"),
+        ("interpolatory-cur --oversampling 3", "InterpolatoryCUR(oversampling=3)"),
+        ("projected-exponential --order 1 --krylov-rtol 1e-8", "ProjectedExponential(order=1, krylov_rtol=1e-08)"),
+        (
+            "randomized-svd --oversampling 2 --power 2 --failure-probability 1e-3",
+            "RandomizedSVD(oversampling=2, power=2, failure_probability=0.001)",
+        ),
+    ],
+)  # fmt: skip
+def test_options_of_methods(arguments, text):
+    where = ["--set", "n=12", "--rank", "4", "--dt", "0.1", "--t-end", "0.2"]
+    shown = done("solve", "rotation", *where, "--method", *arguments.split()).stdout
+    for part in (text.partition("(")[0], *text.partition("(")[2].rstrip(")").split(", ")):
+        assert part in shown  # in whatever order
+
+
+def test_seed():
+    arguments = [*ROTATION, "--method", "randomized-svd", "--max-rank", "3", "--seed"]
+    for seed in (1, 1, 2):
+        done(*arguments, seed, "--json", f"{seed}.json", "-q")
+    first, other = read("1.json"), read("2.json")
+    assert first["options"]["seed"] == 1
+    assert first["singular_values"] != other["singular_values"]
+    done(*arguments, 1, "--json", "3.json", "-q")
+    assert first["singular_values"] == read("3.json")["singular_values"]
+
+
+# ---- steps that adapt
+
+ADAPTIVE = "solve rotation --set n=20 --rank 15 --method midpoint-bug --rtol 1e-4".split()
+
+
+def test_adaptive_steps():
+    text = done(*ADAPTIVE, "--json", "a.json").stdout
+    found = read("a.json")
+    assert "MidpointBUG(), steps for rtol = 0.0001, t = 0 to 1" in text
+    lengths = np.diff(found["t"])
+    assert f"{found['nsteps']} of length {lengths.min():.2g} to {lengths.max():.2g}" in text
+    assert f"{found['nrejected']} rejected" in text and "error budget  time " in text
+    assert found["options"]["dt"] is None and found["options"]["rtol"] == 1e-4
+    assert len(found["t"]) == found["nsteps"] + 1 and found["errors"]["time"][0] == 0
+    assert 0 < found["errors"]["time"][-1] < 2e-4 and found["reference_error"] < 2e-4
+    assert "steps for rtol = 0.0001, atol = 1" in done(*ADAPTIVE, "--atol", "1").stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "count"), [(["--states", "1"], 1), (["--states", "3"], 3), (["--every", "9"], None)]
+)
+def test_stored_states_of_an_adaptive_run(option, count):
+    pytest.importorskip("h5py")
+    done(*ADAPTIVE, *option, "--out", "a.h5", "--json", "a.json")
+    t, found = dlra.Solution.load("a.h5").t, read("a.json")
+    assert t[-1] == 1.0 and set(t) <= set(found["t"])
+    assert len(t) == (count or -(-found["nsteps"] // 9) + 1)
+    if count == 3:
+        assert t[0] == 0 and t[1] == min(s for s in found["t"] if s >= 0.5)
+
+
+def test_resume_of_an_adaptive_run(monkeypatch):
+    pytest.importorskip("h5py")
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 0.6)
+        assert dlra_command(*ADAPTIVE, "--checkpoint", "c.h5").exit_code == 130
+    done(*ADAPTIVE, "--resume", "c.h5", "--out", "resumed.h5", "--json", "resumed.json", "--states", "4")
+    done(*ADAPTIVE, "--out", "whole.h5", "--json", "whole.json", "--states", "4")
+    resumed, whole = read("resumed.json"), read("whole.json")
+    for key in ("t", "rank", "observables", "errors", "nsteps", "nrejected"):
+        assert resumed[key] == whole[key]
+    late = [dlra.Solution.load(name).t[-2:].tolist() for name in ("resumed.h5", "whole.h5")]
+    assert late[0] == late[1]
+
+
+def test_a_tolerance_of_time_replaces_the_default_tolerance_of_rank():
+    text = done("solve", "steel-lyapunov", "--t-end", "9", "--rtol", "0.1", "--no-reference").stdout
+    assert "AugmentedBUG(), steps for rtol = 0.1" in text
+
+
+def test_max_steps():
+    result = dlra_command(*ADAPTIVE, "--max-steps", "3")
+    assert result.exit_code == 1 and "max_steps = 3" in result.stderr
 
 
 def test_default_rank_tolerance_gives_way_to_a_given_rank():
@@ -291,13 +379,21 @@ def test_resume_what_is_no_checkpoint_of_the_command():
         (["rotation", "--dt", "0"], "dt must be positive"),
         (["rotation", "--dt", "-1"], "dt must be positive"),
         (["rotation", "--dt", "nan"], "dt must be positive"),
-        (["rotation", "--rtol", "1e-4"], "dt"),
+        (["rotation", "--rtol", "1e-4", "--dt", "0.1"], "tolerances of the rank give --rank-rtol"),
         (["rotation", "--atol", "1e-4", "--dt", "0.1"], "tolerances of the time step"),
+        (["rotation", "--rtol", "0"], "rtol and atol are both 0"),
+        (["rotation", "--rtol", "-1"], "rtol must be finite and >= 0"),
+        (["rotation", "--tableau", "rk4"], "--tableau: method 'augmented-bug' has no such option; runge-kutta-bug,"),
+        (["rotation", "--method", "runge-kutta-bug", "--tableau", "rk5"], "unknown tableau 'rk5'"),
+        (["rotation", "--method", "midpoint-bug", "--bases", "5r"], '"3r" or "4r"'),
+        (["rotation", "--method", "bug", "--rejection", "2"], "parallel-bug has"),
+        (["rotation", "--max-steps", "0"], "--max-steps"),
+        (["rotation", "--seed", "-1"], "--seed"),
         (["rotation", "--t-end", "0"], "positive length"),
         (["rotation", "--t-end", "inf"], "finite"),
         (["rotation", "--method", "bug", "--rank-rtol", "1e-3"], "--rank-rtol: method 'bug' has no such option"),
         (["rotation", "--method", "galerkin", "--max-rank", "3"], "--max-rank: method 'galerkin'"),
-        (["rotation", "--order", "2"], "projector-splitting has"),
+        (["rotation", "--order", "2"], "projector-splitting, projected-exponential have"),
         (["rotation", "--method", "projector-splitting", "--order", "3"], "1, 2 or 4"),
         (["rotation", "--substep", "rk5"], "rk5"),
         (["rotation", "--rank-rtol", "-1"], ">= 0"),
@@ -405,7 +501,7 @@ def test_interrupt_before_the_last_state_is_recorded(monkeypatch):
 def test_problems():
     text = done("problems").stdout
     assert all(any(line.startswith(name) for line in text.splitlines()) for name in problems.names())
-    assert "landau-damping  Landau damping: a plasma wave fades" in text
+    assert re.search("^landau-damping +Landau damping: a plasma wave fades", text, re.M)
 
 
 @pytest.mark.parametrize("name", problems.names())
@@ -424,6 +520,29 @@ def test_problem_page(name):
 def test_unknown_problem():
     result = dlra_command("problems", "nonsense")
     assert result.exit_code == 2 and "unknown problem" in result.stderr
+
+
+def test_methods():
+    rows = {line.split()[0]: line for line in done("methods").stdout.splitlines()[1:16]}
+    assert set(rows) == set(integrators.names())
+    assert rows["midpoint-bug"].split()[1] == "2" and rows["runge-kutta-bug"].split()[1] == "4"
+    assert all(len(line) <= 140 and len(line.split()) > 3 for line in rows.values())
+
+
+@pytest.mark.parametrize("name", integrators.names())
+def test_method_page(name):
+    text = done("methods", name).stdout
+    assert text.startswith(f"{name}, order {integrators.by_name(name).order}\n")
+    for expected in (type(integrators.by_name(name)).__name__, "Notes", "Parameters"):
+        assert expected in text
+    assert "``" not in text and ":class:" not in text and "---" not in text
+
+
+def test_cite():
+    assert done("cite", "bug").stdout == dlra.citation("bug") + "\n"
+    for command in ("cite", "methods"):
+        result = dlra_command(command, "nonsense")
+        assert result.exit_code == 2 and "unknown method" in result.stderr
 
 
 def test_info():

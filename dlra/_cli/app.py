@@ -13,7 +13,7 @@ import typer
 from typer import Argument, Option
 
 import dlra
-from dlra import integrators
+from dlra import integrators, substeps
 
 app = typer.Typer(
     name="dlra",
@@ -82,20 +82,67 @@ def solve(
     ] = None,
     method: Annotated[
         str | None,
-        Option(help=f"One of {', '.join(integrators.names())}.", rich_help_panel=_STEP),
+        Option(
+            help=f"One of {', '.join(integrators.names())}; 'dlra methods' describes them.",
+            rich_help_panel=_STEP,
+        ),
     ] = None,
     substep: Annotated[
         str | None,
         Option(
-            help="Stepper of the small equations: auto, euler, heun, rk4, adaptive, exponential, exponential-euler.",
+            help=f"Stepper of the small equations: {', '.join(substeps.NAMES)}.",
             rich_help_panel=_STEP,
         ),
     ] = None,
     order: Annotated[
-        int | None, Option(help="Of projector-splitting: 1, 2 or 4.", rich_help_panel=_STEP)
+        int | None,
+        Option(
+            help="Of projector-splitting: 1, 2 or 4; of projected-exponential: 1 or 2.", rich_help_panel=_STEP
+        ),
+    ] = None,
+    tableau: Annotated[
+        str | None,
+        Option(
+            help=f"Scheme of the Runge-Kutta methods: {', '.join(substeps.TABLEAUX)}.", rich_help_panel=_STEP
+        ),
+    ] = None,
+    bases: Annotated[
+        str | None,
+        Option(help="Of midpoint-bug and second-order-parallel-bug: 3r or 4r.", rich_help_panel=_STEP),
+    ] = None,
+    rejection: Annotated[
+        float | None,
+        Option(
+            help="Of parallel-bug: a step is repeated in wider bases where the normal component of F exceeds so many "
+            "times the rank tolerance.",
+            rich_help_panel=_STEP,
+        ),
+    ] = None,
+    oversampling: Annotated[
+        int | None,
+        Option(help="Of the randomised and interpolatory methods.", rich_help_panel=_STEP),
+    ] = None,
+    power: Annotated[
+        int | None, Option(help="Power iterations of the randomised methods.", rich_help_panel=_STEP)
+    ] = None,
+    failure_probability: Annotated[
+        float | None,
+        Option(help="Of the rangefinder of the randomised methods.", rich_help_panel=_STEP),
+    ] = None,
+    krylov_rtol: Annotated[
+        float | None,
+        Option(help="Tolerance of the Krylov subspaces of projected-exponential.", rich_help_panel=_STEP),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        Option(min=0, help="Of the randomised methods, for results that repeat.", rich_help_panel=_STEP),
     ] = None,
     dt: Annotated[
-        float | None, Option(help="Step length. Default: the problem's.", rich_help_panel=_STEP)
+        float | None,
+        Option(
+            help="Step length. Default: the problem's; with --rtol or --atol the steps are chosen.",
+            rich_help_panel=_STEP,
+        ),
     ] = None,
     t_end: Annotated[
         float | None,
@@ -105,16 +152,25 @@ def solve(
         ),
     ] = None,
     rtol: Annotated[
-        float | None, Option(help="Relative tolerance of the time step.", rich_help_panel=_STEP)
+        float | None,
+        Option(
+            help="Let the steps adapt: the errors of all may add up to so much, relative to the norm of the state. "
+            "Not with --dt; --rank-rtol is the tolerance of the rank.",
+            rich_help_panel=_STEP,
+        ),
     ] = None,
     atol: Annotated[
-        float | None, Option(help="Absolute tolerance of the time step.", rich_help_panel=_STEP)
+        float | None,
+        Option(help="The same, absolutely; alone it leaves --rtol at 1e-4.", rich_help_panel=_STEP),
+    ] = None,
+    max_steps: Annotated[
+        int | None, Option(min=1, help="Fail when so many steps have not sufficed.", rich_help_panel=_STEP)
     ] = None,
     rank: Annotated[
         int | None,
         Option(
-            help="Initial rank, and the rank throughout unless a tolerance or --max-rank frees it. Default: the "
-            "problem's, with its rank tolerance where it has one.",
+            help="Initial rank, and the rank throughout unless a tolerance (of rank or time) or --max-rank frees it. "
+            "Default: the problem's, with its rank tolerance where it has one.",
             rich_help_panel=_RANK,
         ),
     ] = None,
@@ -147,7 +203,8 @@ def solve(
         int | None,
         Option(
             min=1,
-            help="How many states to store in --out, evenly over the steps; 1 is the last. Default: 11.",
+            help="How many states to store in --out, evenly over the steps (over time where these adapt); 1 is the "
+            "last. Default: 11.",
             rich_help_panel=_FILES,
         ),
     ] = None,
@@ -197,6 +254,8 @@ def solve(
     states are stored. For example:
 
     dlra solve landau-damping --rank 10 --dt 0.02 --plot landau.png --json landau.json
+
+    dlra solve riccati --method midpoint-bug --rtol 1e-5
     """
     given = dict(locals())
     from dlra._cli import report
@@ -232,6 +291,28 @@ def problems(
 
     with _exit_on_error(debug, bad_input=True):
         typer.echo(info.problem_list() if name is None else info.problem_page(name))
+
+
+@app.command()
+def methods(
+    name: Annotated[str | None, Argument(metavar="[NAME]", help="Describe this one.")] = None,
+    debug: Annotated[bool, Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """List the integrators with their orders, or describe one: its step, options, properties, limits."""
+    from dlra._cli import info
+
+    with _exit_on_error(debug, bad_input=True):
+        typer.echo(info.method_list() if name is None else info.method_page(name))
+
+
+@app.command()
+def cite(
+    method: Annotated[str, Argument(metavar="METHOD", help="A name that 'dlra methods' lists.")],
+    debug: Annotated[bool, Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Print the BibTeX entries of the publications that a method comes from."""
+    with _exit_on_error(debug, bad_input=True):
+        typer.echo(dlra.citation(method))
 
 
 @app.command(name="info")

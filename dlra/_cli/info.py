@@ -1,7 +1,8 @@
-"""What ``dlra info`` and ``dlra problems`` print."""
+"""What ``dlra info``, ``dlra problems`` and ``dlra methods`` print."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import os
@@ -12,7 +13,7 @@ from importlib import metadata
 from typing import Any
 
 import dlra
-from dlra import problems
+from dlra import integrators, problems
 
 _EXTRAS = {  # distribution: the extra that brings it
     "typer": "cli",
@@ -159,6 +160,33 @@ def problem_page(name: str) -> str:
         ("reference", "yes" if problem.solution is not None else "none"),
     ]
     return "\n".join([problem.name, "", _plain(about), "", *(f"{key:<13}{value}" for key, value in rows)])
+
+
+# ---- methods
+
+
+def method_list() -> str:
+    """The integrators with their orders and one line each."""
+    width = max(len(name) for name in integrators.names()) + 2
+    lines = [f"{'method':<{width}}order  "]
+    for name in integrators.names():
+        method = integrators.by_name(name)
+        lines.append(f"{name:<{width}}{method.order:>5}  {_title(method)}")
+    end = "'dlra methods NAME' tells more; 'dlra cite NAME' gives its publications. Orders are those of the defaults."
+    return "\n".join([*lines, "", end])
+
+
+def method_page(name: str) -> str:
+    """What a method does, its options and defaults, properties, and references."""
+    method = integrators.by_name(name)
+    options = ", ".join(f"{f.name}={f.default!r}" for f in dataclasses.fields(method))
+    text = re.sub(r"\n-{3,}(?=\n)", "", inspect.getdoc(type(method)) or "")
+    return f"{method.name}, order {method.order}\n{type(method).__name__}({options})\n\n{_plain(text)}"
+
+
+def _title(method: Any) -> str:
+    """The first line of its docstring, up to a colon."""
+    return _first_line(type(method)).partition(": ")[0].removeprefix("The ").strip()
 
 
 def _run(problem: problems.Problem) -> list[tuple[str, Any]]:

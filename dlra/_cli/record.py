@@ -28,16 +28,25 @@ class Recorder:
         identity: Any = None,
         states: int | None = None,
         every: int | None = None,
+        t_span: tuple[float, float] = (0.0, 1.0),
+        resumed_at: float | None = None,
     ):
-        """Record a run of so many steps (None: unknown), storing ``states`` states or each ``every``-th."""
+        """Record a run of so many steps (None: unknown), storing ``states`` states or each ``every``-th.
+
+        Where the number of steps is unknown, every one is recorded and states are stored evenly over ``t_span``.
+        """
         self._problem, self._identity, self._every = problem, identity, every
         self._series = None if steps is None else spread(steps, SERIES + 1)
         count = STATES if states is None else states
         self._states = {steps or 0} if count == 1 else spread(steps or 0, count)
+        self._intervals, self._t_span, self._reached = count - 1, t_span, -1
+        if steps is None:
+            self._states = set()
+            self._reached = -1 if resumed_at is None else self._interval(resumed_at)
 
     def __call__(self, state: State) -> dict[str, Any] | None:
         """The record of a state, None where it is left out."""
-        keep = state.step % self._every == 0 if self._every else state.step in self._states
+        keep = state.step % self._every == 0 if self._every else self._is_due(state)
         if not (keep or self._series is None or state.step in self._series):
             return None
         record = self._record(state.t, state.y)
@@ -46,6 +55,18 @@ class Recorder:
         if keep:
             record["y"] = state.y
         return record
+
+    def _is_due(self, state: State) -> bool:
+        """Whether the state is one of those to store."""
+        if self._series is not None or self._intervals == 0:  # of one state, that is the last
+            return state.step in self._states
+        before, self._reached = self._reached, max(self._reached, self._interval(state.t))
+        return self._reached > before
+
+    def _interval(self, t: float) -> int:
+        """The number of the interval between two times to store at that contains t."""
+        t0, t1 = self._t_span
+        return math.floor(self._intervals * (t - t0) / (t1 - t0) + 1e-9) if self._intervals else 0
 
     def _record(self, t: float, y: Any) -> dict[str, Any]:
         observables = {name: float(function(t, y)) for name, function in self._problem.observables.items()}

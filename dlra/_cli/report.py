@@ -5,13 +5,15 @@ The JSON file holds one object. Numbers that are not finite or not known are nul
 =================== ====================================================================
 problem, method     names; the method with its options, as Python writes it
 options             what the run was asked for: problem options, backend, dtype, device,
-                    t_start, t_end, dt, rank (at the start), tolerances of the time step
+                    t_start, t_end, dt (null where the steps adapt), rank (at the start),
+                    rtol and atol of the time step, seed
 t, rank             times and ranks: every step, or 2001 of them where there are more
 observables         name to list, one number per time
 errors              time, truncation, normal: the error budget, a list each, one per time
 singular_values     of the final state
 reference_error     relative distance (Frobenius) of the final state from the reference
 nfev, nsteps        evaluations of F, steps
+nrejected           attempts that were rejected, where the steps adapt
 seconds             wall time of the run
 status, message     0 done, 1 stopped early, -1 failed; and why
 warnings            texts
@@ -74,6 +76,7 @@ def record(outcome: Outcome) -> dict[str, Any]:
             "rank": task.Y0.rank,
             "rtol": settings.rtol,
             "atol": settings.atol,
+            "seed": settings.seed,
         },
         "t": series.t,
         "rank": series.rank,
@@ -83,6 +86,7 @@ def record(outcome: Outcome) -> dict[str, Any]:
         "reference_error": outcome.reference_error,
         "nfev": series.nfev,
         "nsteps": series.nsteps,
+        "nrejected": series.nrejected,
         "seconds": outcome.seconds,
         "status": series.status,
         "message": series.message,
@@ -116,9 +120,9 @@ def summary(outcome: Outcome) -> str:
     t0, t1 = task.t_span
     rows = [
         ("problem", f"{m} x {n}, {problem.place.dtype}, {where}"),
-        ("method", f"{series.method}, dt = {task.dt:g}, t = {t0:g} to {t1:g}"),
+        ("method", f"{series.method}, {_steps(outcome)}, t = {t0:g} to {t1:g}"),
         ("result", series.message if outcome.failure is None else f"failed at t = {series.t_final:.6g}"),
-        ("steps", f"{series.nsteps}, {series.nfev} evaluations of F, {_seconds(outcome.seconds)}"),
+        ("steps", f"{_taken(outcome)}, {series.nfev} evaluations of F, {_seconds(outcome.seconds)}"),
         (
             "rank",
             f"{end}" if low == high else f"{series.rank[0]} at the start, {high} at most, {end} at the end",
@@ -137,6 +141,28 @@ def summary(outcome: Outcome) -> str:
     if files:
         text += "\n" + "".join(f"  {'wrote' if i == 0 else '':<14}{name}\n" for i, name in enumerate(files))
     return text
+
+
+def _steps(outcome: Outcome) -> str:
+    """How the steps were chosen."""
+    settings, dt = outcome.task.settings, outcome.task.dt
+    if dt is not None:
+        return f"dt = {dt:g}"
+    given = [
+        f"{name} = {value:g}" for name in ("rtol", "atol") if (value := getattr(settings, name)) is not None
+    ]
+    return f"steps for {', '.join(given)}"
+
+
+def _taken(outcome: Outcome) -> str:
+    """The number of steps; where they adapt, also their lengths and the rejected ones."""
+    series = outcome.series
+    if outcome.task.dt is not None or series.nsteps == 0:
+        return f"{series.nsteps}"
+    lengths = np.abs(np.diff(series.t))
+    return (
+        f"{series.nsteps} of length {lengths.min():.2g} to {lengths.max():.2g}, {series.nrejected} rejected"
+    )
 
 
 def _observable_table(outcome: Outcome) -> str:

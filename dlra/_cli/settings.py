@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dlra import integrators
+from dlra import integrators, substeps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +25,19 @@ class Settings:
     method: str | None = None
     substep: str | None = None
     order: int | None = None
+    tableau: str | None = None
+    bases: str | None = None
+    rejection: float | None = None
+    oversampling: int | None = None
+    power: int | None = None
+    failure_probability: float | None = None
+    krylov_rtol: float | None = None
+    seed: int | None = None
     dt: float | None = None
     t_end: float | None = None
     rtol: float | None = None
     atol: float | None = None
+    max_steps: int | None = None
     rank: int | None = None
     rank_rtol: float | None = None
     rank_atol: float | None = None
@@ -46,6 +55,33 @@ class Settings:
     progress: bool = False
     quiet: bool = False
     debug: bool = False
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the steps are chosen by a tolerance."""
+        return self.rtol is not None or self.atol is not None
+
+
+_FLAGS = {"rtol": "--rank-rtol", "atol": "--rank-atol", "c": "--rejection"}
+_CHOSEN = (
+    "substep",
+    "order",
+    "tableau",
+    "bases",
+    "oversampling",
+    "power",
+    "failure_probability",
+    "krylov_rtol",
+)
+
+
+def check_times(settings: Settings) -> None:
+    """Refuse tolerances of the time step beside a given step."""
+    if settings.dt is not None and settings.adaptive:
+        raise ValueError(
+            "--rtol and --atol are tolerances of the time step and do not go with --dt; for tolerances of the rank "
+            "give --rank-rtol or --rank-atol, for steps that adapt leave out --dt"
+        )
 
 
 def parse_options(pairs: list[str]) -> dict[str, Any]:
@@ -76,17 +112,22 @@ def method_of(settings: Settings, defaults: dict[str, Any]) -> Any:
         "atol": settings.rank_atol,
         "min_rank": settings.min_rank,
         "max_rank": settings.max_rank,
-        "substep": settings.substep,
-        "order": settings.order,
+        "c": settings.rejection,
+        **{name: getattr(settings, name) for name in _CHOSEN},
     }
     options = {key: value for key, value in given.items() if value is not None}
     known = {f.name for f in dataclasses.fields(integrators.by_name(name))}
     for key in options:
         if key not in known:
-            flag = f"--rank-{key}" if key in ("rtol", "atol") else f"--{key.replace('_', '-')}"
+            flag = _FLAGS.get(key, f"--{key.replace('_', '-')}")
             have = [m for m in integrators.names() if key in _option_names(m)]
-            raise ValueError(f"{flag}: method {name!r} has no such option; {', '.join(have)} has")
-    freed = settings.rank is not None or "rtol" in options or "atol" in options
+            raise ValueError(
+                f"{flag}: method {name!r} has no such option; {', '.join(have)} {'has' if len(have) == 1 else 'have'}"
+            )
+    if "tableau" in options and options["tableau"] not in substeps.TABLEAUX:
+        known_ones = ", ".join(substeps.TABLEAUX)
+        raise ValueError(f"--tableau: unknown tableau {options['tableau']!r}; known are {known_ones}")
+    freed = settings.rank is not None or settings.adaptive or "rtol" in options or "atol" in options
     if "rank_rtol" in defaults and "rtol" in known and not freed:
         options["rtol"] = defaults["rank_rtol"]
     return integrators.by_name(name, **options)

@@ -17,7 +17,7 @@ import numpy as np
 import dlra
 from dlra import problems
 from dlra._cli.record import Recorder, step_count
-from dlra._cli.settings import Settings, check_files, method_of, parse_options
+from dlra._cli.settings import Settings, check_files, check_times, method_of, parse_options
 from dlra.backend import to_host
 from dlra.errors import DlraWarning, SolveError
 from dlra.solution import Solution
@@ -54,6 +54,7 @@ class Task:
     def __init__(self, settings: Settings):
         self.settings = settings
         self.options = parse_options(settings.options)
+        check_times(settings)
         check_files(settings)
         if settings.backend == "jax" and settings.dtype not in ("float32", "complex64"):
             _double_precision_in_jax()
@@ -61,7 +62,7 @@ class Task:
         defaults = self.problem.defaults
         self.method = method_of(settings, defaults)
         self.dt = settings.dt
-        if self.dt is None and settings.rtol is None and settings.atol is None:
+        if self.dt is None and not settings.adaptive:
             self.dt = defaults["dt"]
         t0, t1 = self.problem.t_span
         self.t_span = (t0, t1 if settings.t_end is None else settings.t_end)
@@ -69,23 +70,26 @@ class Task:
         self.checkpoint = None
         if settings.checkpoint is not None:
             self.checkpoint = dlra.Checkpoint(settings.checkpoint, every=float(settings.checkpoint_every))
+        self.start: float | None = None
+        """Where the run to resume had stopped."""
         if settings.resume is not None:
-            self._check_resume(settings.resume)
+            self.start = self._check_resume(settings.resume)
 
     def run(self) -> Outcome:
         """Run; a failure on the way is part of the outcome."""
         settings, failure = self.settings, None
         steps = step_count(self.t_span, self.dt)
         record = Recorder(
-            self.problem, steps, identity=self.identity(), states=settings.states, every=settings.every
-        )
+            self.problem, steps, identity=self.identity(), states=settings.states, every=settings.every,
+            t_span=self.t_span, resumed_at=self.start,
+        )  # fmt: skip
         with _noted_warnings() as noted, _limited_threads(settings.threads, self.problem.shape):
             start = time.perf_counter()
             try:
                 solution = dlra.solve(
                     self.problem.F, self.t_span, self.Y0, self.method, dt=self.dt, rtol=settings.rtol,
                     atol=settings.atol, save=record, progress=settings.progress, checkpoint=self.checkpoint,
-                    resume=settings.resume,
+                    resume=settings.resume, max_steps=settings.max_steps, rng=settings.seed,
                 )  # fmt: skip
             except SolveError as error:
                 if error.solution is None:
@@ -114,11 +118,12 @@ class Task:
                 f"--device {settings.device}: {settings.backend} cannot use it ({reason})"
             ) from error
 
-    def _check_resume(self, path: Path) -> None:
-        """Refuse a checkpoint of another problem; the rest is compared by solve."""
+    def _check_resume(self, path: Path) -> float:
+        """Refuse a checkpoint of another problem, the rest is compared by solve; return the time it has reached."""
         from dlra.checkpoint import check_resume
 
-        saved = check_resume(path)["record"]["saved"]
+        checkpoint = check_resume(path)
+        saved = checkpoint["record"]["saved"]
         found = saved[0].get("task") if saved and isinstance(saved[0], dict) else None
         if found is None:
             raise ValueError(f"--resume: {path} was not written by 'dlra solve --checkpoint'")
@@ -127,6 +132,7 @@ class Task:
                 raise ValueError(
                     f"--resume: {path} is of a run with {key} {found.get(key)}, this run has {value}"
                 )
+        return checkpoint["t"]
 
     def _reference_error(self, solution: Solution) -> float | None:
         wanted = self.settings.reference
