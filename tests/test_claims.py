@@ -670,8 +670,9 @@ def test_parallel_bug_rejects_a_step_whose_bases_are_saturated(rng):
     widths, Y1 = widths_of_k(ParallelBUG(atol=1e-10, c=math.inf), F, Y0)
     assert widths == [2, 4, 8, 16] and Y1.rank == 16, "and there is no room for more"
     limited, Y1 = widths_of_k(ParallelBUG(atol=1e-10, c=math.inf, max_rank=8), F, Y0)
-    assert limited == [2, 4] and Y1.rank == 8
-    assert widths_of_k(ParallelBUG(atol=1e-10, c=math.inf, max_rank=7), F, Y0)[0] == [2]
+    assert limited == [2, 4, 8] and Y1.rank == 8
+    assert widths_of_k(ParallelBUG(atol=1e-10, c=math.inf, max_rank=7), F, Y0)[0] == [2, 4]
+    assert widths_of_k(ParallelBUG(atol=1e-10, c=math.inf, max_rank=3), F, Y0)[0] == [2]
     assert widths_of_k(ParallelBUG(max_rank=16), F, Y0)[0] == [2], "without a tolerance nothing is rejected"
     assert widths_of_k(ParallelBUG(atol=10.0, c=math.inf), F, Y0)[0] == [2], "nothing is saturated"
 
