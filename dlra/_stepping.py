@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dlra import control
-from dlra._step import advance, evaluate
+from dlra._step import InputError, advance, evaluate
 from dlra.backend import eps, norm
 from dlra.errors import DlraWarning, StageError
 from dlra.field import Field
@@ -128,7 +128,10 @@ class AdaptiveSteps:
 
     def accepted(self, t: float, h: float, target: float, landed: bool, Ys: Members, step: int) -> Taken:
         """The step from t towards target, as long as the tolerance allows."""
-        start = evaluate(self.field, Ask("start", t, Ys), first=step == 0)
+        try:
+            start = evaluate(self.field, Ask("start", t, Ys), first=step == 0)
+        except InputError as error:
+            raise error.args[0] from error.args[0].__cause__
         self._notice_stiffness(h, Ys, start)
         size, whole = _size(Ys), math.hypot(*map(control.size_estimate, Ys, start))
         if self._h is None:
