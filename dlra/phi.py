@@ -36,7 +36,7 @@ from dlra.backend import (
 
 _SMALL = 500
 """Largest size at which eigenvectors of a matrix without symmetry are tried."""
-_CONDITION = 1e4
+_CONDITION = 1e2
 """Largest condition number of eigenvectors that are used: the digits they may cost."""
 
 _TAYLOR = 18  # terms of the Taylor series for ‖z‖ <= 1: the next one is below 1e-17
@@ -191,8 +191,8 @@ class SylvesterFlow:
                 z = z + h * self._left.eigenvalues[:, None]
             if self._right is not None:
                 z = z + h * self._right.eigenvalues[None, :]
-            phi1, phi2 = phi_functions(z, Z1)
-            return phi1 * Z1 if Z2 is None else phi1 * Z1 + phi2 * Z2
+            phi1 = first_phi(z, Z1)
+            return phi1 * Z1 if Z2 is None else phi1 * Z1 + second_phi(z, phi1, Z1) * Z2
         size = abs(h) * sum(side.size() for side in sides)
         doublings = max(0, math.ceil(math.log2(size))) if size > 0 else 0
         return self._phi_by_doubling(h / 2.0**doublings, doublings, Z1, Z2)
@@ -271,17 +271,28 @@ def _diagonalised(M: Array) -> Coordinates | None:
 
 def phi_functions(z: Any, like: Array) -> tuple[Any, Any]:
     """phi₁ and phi₂ of an array of real or complex numbers, accurate for small and large arguments."""
+    phi1 = first_phi(z, like)
+    return phi1, second_phi(z, phi1, like)
+
+
+def first_phi(z: Any, like: Array) -> Any:
+    """phi₁(z) = (eᶻ - 1)/z, entrywise."""
     xp = namespace(like)
     if isinstance(z, float):
-        return 1.0, 0.5
+        return 1.0
+    zero = z == 0
+    return xp.where(zero, xp.ones_like(z), xp.expm1(z) / xp.where(zero, xp.ones_like(z), z))
+
+
+def second_phi(z: Any, phi1: Any, like: Array) -> Any:
+    """phi₂(z) = (phi₁(z) - 1)/z, entrywise, by its Taylor series where |z| < 1."""
+    xp = namespace(like)
+    if isinstance(z, float):
+        return 0.5
     small = abs(z) < 1.0
     near = xp.where(small, z, xp.zeros_like(z))
-    phi1, phi2, term = xp.ones_like(z), 0.5 * xp.ones_like(z), xp.ones_like(z)
-    for k in range(1, _TAYLOR):
-        term = term * near / (k + 1)
-        phi1 = phi1 + term
-        phi2 = phi2 + term / (k + 2)
-    far = xp.where(small, xp.ones_like(z), z)
-    far1 = (xp.exp(far) - 1.0) / far
-    far2 = (far1 - 1.0) / far
-    return xp.where(small, phi1, far1), xp.where(small, phi2, far2)
+    total = term = 0.5 * xp.ones_like(z)
+    for k in range(3, _TAYLOR + 2):
+        term = term * near / k
+        total = total + term
+    return xp.where(small, total, (phi1 - 1.0) / xp.where(small, xp.ones_like(z), z))
