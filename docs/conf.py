@@ -62,6 +62,12 @@ def _plain_bars(app, what, name, obj, options, lines):
             lines[i] = re.sub(r"(``.*?``)|\|", lambda match: match[1] or r"\|", line)
 
 
+def _closed_brackets(app, what, name, obj, options, lines):
+    """Let a literal end before ⌉ and ⌋, which docutils does not count as punctuation."""
+    for i, line in enumerate(lines):
+        lines[i] = re.sub(r"``(?=[⌉⌋])", r"``\\ ", line)
+
+
 def _plain_references(app, what, name, obj, options, lines):
     """Turn footnotes into a list and their calls [1]_ into text: many docstrings share a page."""
     in_reference = False
@@ -80,4 +86,5 @@ def _plain_references(app, what, name, obj, options, lines):
 def setup(app):
     app.add_html_math_renderer("mathml", (_inline_math, None), (_displayed_math, None))
     app.connect("autodoc-process-docstring", _plain_bars)
+    app.connect("autodoc-process-docstring", _closed_brackets)
     app.connect("autodoc-process-docstring", _plain_references)
