@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from dlra._checks import orthonormal, rank_of
-from dlra.backend import all_finite, eps, norm
-from dlra.control import gaussian, normal_estimate
+from dlra.backend import all_finite, eps, gaussian, norm
+from dlra.control import normal_estimate
 from dlra.errors import DlraWarning, SolveError, StageError
 from dlra.field import CallError, Field, operands_hint
 from dlra.integrators import Ask, Integrator, StepResult, drive, one_sided

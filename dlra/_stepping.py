@@ -103,6 +103,7 @@ class AdaptiveSteps:
         self._ratio = 1.0  # error over allowance of the last step
         self._t = 0.0
         self._before: tuple[Members, Members] | None = None  # the last state and F there
+        self._wide: Members | None = None  # the bases from which the step under way was done
         self._stiff: int | None = 0  # steps in a row that stability alone seems to limit; None: has been said
         self.rejected = 0
 
@@ -123,8 +124,8 @@ class AdaptiveSteps:
                     yield h, self._t + h, False
 
     def take(self, t: float, h: float, Ys: Members, step: int) -> StepResult:
-        """A step of length h as it would be accepted: in two halves, or at once."""
-        return self._trial(t, h, Ys, step, None, _size(Ys))[0]
+        """A step of length h as the one just accepted: in two halves, or at once, and from the same bases."""
+        return self._trial(t, h, self._wide or Ys, step, None, _size(Ys))[0]
 
     def accepted(self, t: float, h: float, target: float, landed: bool, Ys: Members, step: int) -> Taken:
         """The step from t towards target, as long as the tolerance allows."""
@@ -159,7 +160,7 @@ class AdaptiveSteps:
             ratio = error / allowed if allowed > 0 else (0.0 if error == 0 else math.inf)
             factor = self.control.factor(ratio, self._ratio)
             if result is not None and ratio <= 1:
-                self._ratio = ratio
+                self._ratio, self._wide = ratio, wide
                 proposal = abs(h) * (min(factor, 1.0) if tried else factor)
                 self._h = max(proposal, planned) if abs(h) < planned and not tried else proposal
                 return Taken(result, h, target, landed, error, normal)
@@ -169,7 +170,7 @@ class AdaptiveSteps:
 
     def after(self, taken: Taken) -> None:
         """Note that a step has become part of the run."""
-        self._t = taken.t
+        self._t, self._wide = taken.t, None
 
     def memory(self) -> list[float]:
         """What a checkpoint must hold."""

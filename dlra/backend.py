@@ -205,6 +205,12 @@ def from_host(a: np.ndarray, like: Array) -> Array:
     return namespace(like).asarray(np.ascontiguousarray(a), device=device(like))
 
 
+def gaussian(like: Array, columns: int, seed: tuple[int, ...]) -> Array:
+    """Return a Gaussian matrix with as many rows as ``like``, in its library; the same for the same seed."""
+    omega = np.random.default_rng(seed).standard_normal((like.shape[0], columns))
+    return from_host(omega.astype(dtype_name(like.dtype)), like)
+
+
 def to_host(a: Array) -> np.ndarray:
     """Copy an array of any library to a NumPy array on the host."""
     if type(a) is np.ndarray:

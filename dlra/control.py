@@ -12,10 +12,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from dlra import linalg
-from dlra.backend import Array, H, dtype_name, from_host, norm
+from dlra.backend import Array, H, gaussian, norm
 from dlra.integrators import one_sided
 from dlra.lowrank import BOTH, LowRank
 
@@ -78,12 +76,6 @@ class StepControl:
         return 1e-3 * self.span
 
 
-def gaussian(like: Array, columns: int, seed: tuple[int, ...]) -> Array:
-    """A Gaussian matrix with as many rows as ``like``, in its library; the same for the same seed."""
-    omega = np.random.default_rng(seed).standard_normal((like.shape[0], columns))
-    return from_host(omega.astype(dtype_name(like.dtype)), like)
-
-
 def normal_estimate(Y: LowRank, G: Any, seed: tuple[int, ...], columns: int = PROBES) -> tuple[float, Array]:
     """Estimate ‖(I - UUᴴ) G (I - VVᴴ)‖, the part of G normal to the tangent space at Y, with Gaussian vectors.
 
@@ -121,9 +113,9 @@ def _in_bases(Y: LowRank, U: Array, V: Array) -> LowRank:
     """Y in bases that begin with its own, made equally wide: integrators start from a square core."""
     p, q = U.shape[1], V.shape[1]
     width = min(p, q)
-    return LowRank._make(
-        U[:, :width], linalg.embed(Y.S, width, width), U[:, :width] if V is U else V[:, :width], BOTH
-    )
+    left = U[:, :width]
+    right = left if V is U else V[:, :width]  # one array for both sides stays one
+    return LowRank._make(left, linalg.embed(Y.S, width, width), right, BOTH)
 
 
 def difference(Ys: tuple[Any, ...], Zs: tuple[Any, ...]) -> float:

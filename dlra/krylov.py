@@ -52,7 +52,8 @@ def thin_function(
     small : callable
         ``small(coordinates of QᴴAQ, QᴴZ)``: the coefficients f(𝓛_Q) QᴴZ.
     rtol : float
-        Tolerance relative to the norm of the result.
+        Tolerance relative to the norm of the result; raised to 10 eps ‖sA‖, for the rounding errors of A change the
+        result by as much.
 
     Raises
     ------
@@ -60,7 +61,8 @@ def thin_function(
     """
     if norm(Z) == 0.0:
         return Z
-    basis = linalg.orthonormalize(Z)
+    basis = _independent(Z, 10 * eps(Z) * norm(Z))
+    rtol = max(rtol, _attainable(operator, s, basis))
     space, start = Subspace(operator, basis), H(basis) @ Z  # Z lies in the range of the first block
     previous, estimate = small(Coordinates.of(space.compressed), start), math.inf
     for _ in range(MAX_BLOCKS[operator.solves]):
@@ -95,6 +97,9 @@ def two_sided_function(
     -------
     Q, C, P
     """
+    for operator, basis in ((left, U), (right, V)):
+        if operator is not None:
+            rtol = max(rtol, _attainable(operator, s, basis))
     Q = Subspace(left, U)
     P = Q if V is U else Subspace(right, V)
     previous, estimate = None, math.inf
@@ -167,6 +172,11 @@ class Subspace:
         return total
 
 
+def _attainable(operator: Any, s: float, like: Array) -> float:
+    """The relative accuracy that rounding errors leave."""
+    return 10 * eps(like) * abs(s) * operator.size(like)
+
+
 def _text(columns: int, estimate: float, rtol: float) -> str:
     return (
         f"a Krylov subspace of {columns} columns leaves a relative error of about {estimate:.1e}, above the tolerance "
@@ -186,20 +196,30 @@ def _complement(W: Array, Q: list[Array]) -> Array:
 def _independent(W: Array, smallest: float) -> Array:
     """An orthonormal basis of the range of W, without directions below ``smallest``.
 
-    From the eigenvectors of the Gram matrix, twice, where W is conditioned well enough for that (A. Stathopoulos,
-    K. Wu, SIAM J. Sci. Comput. 23 (2002) 2165-2182); else by Householder QR.
+    From the eigenvectors of the Gram matrix, twice (A. Stathopoulos, K. Wu, SIAM J. Sci. Comput. 23 (2002) 2165-2182):
+    first for the directions that are large enough for that, then for what remains when these are projected out.
     """
-    xp = namespace(W)
-    for _ in range(2):
+    xp, found = namespace(W), []
+    while W.shape[1] > 0:
         lengths, P = xp.linalg.eigh(H(W) @ W)
         host = to_host(lengths).astype(np.float64)
-        if not host[0] > max(smallest**2, eps(W) ** 0.8 * host[-1]):
-            Q, R = linalg.qr(W)
-            return linalg._independent(Q, R, max(norm(R), 0.1 * smallest / eps(W)))
-        root = xp.sqrt(lengths)
-        root = root if dtype_name(root.dtype) == dtype_name(P.dtype) else astype(root, P.dtype)
-        W, smallest = W @ (P / root[None, :]), 0.0
-    return W
+        first = int(np.count_nonzero(host <= max(smallest**2, eps(W) ** 0.8 * host[-1])))
+        if not host[-1] > smallest**2:
+            break
+        block = _unit_columns(_unit_columns(W @ P[:, first:]))
+        rest = _orthogonalized(_orthogonalized(W @ P[:, :first], [*found, block]), [*found, block])
+        found.append(block)
+        W = rest
+    return W[:, :0] if not found else found[0] if len(found) == 1 else xp.concat(found, axis=1)
+
+
+def _unit_columns(W: Array) -> Array:
+    """W rotated and scaled to orthonormal columns, as far as its condition number allows."""
+    xp = namespace(W)
+    lengths, P = xp.linalg.eigh(H(W) @ W)
+    root = xp.sqrt(lengths)
+    root = root if dtype_name(root.dtype) == dtype_name(P.dtype) else astype(root, P.dtype)
+    return W @ (P / root[None, :])
 
 
 def _loose(W: Array, Q: list[Array]) -> bool:

@@ -161,7 +161,9 @@ def pivots(A: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     from scipy.linalg import get_lapack_funcs
 
     (geqp3,) = get_lapack_funcs(("geqp3",), (A,))
-    _, _, _, work, _ = geqp3(A, lwork=-1)  # the workspace of the blocked algorithm, ten times faster than the least
+    _, _, _, work, _ = geqp3(
+        A, lwork=-1
+    )  # the workspace of the blocked algorithm, ten times faster than the least
     R, order, _, _, _ = geqp3(A, lwork=int(work[0].real))
     added = np.abs(np.diagonal(R))[:count]
     return order[: added.size].astype(np.intp) - 1, added

@@ -17,6 +17,7 @@ from dlra.backend import (
     conj,
     dtype_name,
     eye,
+    gaussian,
     hermitian_part,
     is_array,
     is_complex,
@@ -37,6 +38,8 @@ __all__ = ["SemiLinear", "StiffOperator"]
 
 MAX_DENSE, MAX_SPARSE = 6000, 2000
 """Largest sizes at which a dense and a sparse operator are decomposed densely; beyond come Krylov subspaces."""
+_POWER = 12
+"""Steps of the power method that estimates the norm of an operator."""
 _KEPT = 4
 """Factorisations of I - sA kept per operator."""
 
@@ -221,6 +224,7 @@ class StiffOperator:
         self._M, self._E, self._solve = M, E, solve
         self._coordinates: Coordinates | None = None
         self._shifted: dict[float, Any] = {}
+        self._size: float | None = None
         given = is_array(M) or is_sparse(M)
         self.decomposes = given and M.shape[0] <= (MAX_DENSE if is_array(M) else MAX_SPARSE)
         self.solves = given or getattr(M, "solve", None) is not None
@@ -243,6 +247,18 @@ class StiffOperator:
         if is_sparse(M):
             return float(abs(M - M.conj().T).max()) <= 100 * np.finfo(M.dtype).eps * float(abs(M).max())
         return _hermitian(M) if is_array(M) else bool(getattr(M, "hermitian", False))
+
+    def size(self, like: Array) -> float:
+        """An estimate of the norm of E⁻¹M, by the power method; made once, in the library of ``like``."""
+        if self._size is None:
+            x = like[:, :1] + 0.5 * norm(like[:, :1]) * gaussian(like, 1, (3,)) / math.sqrt(like.shape[0])
+            for _ in range(_POWER):
+                length = norm(x)
+                if length == 0.0:
+                    break
+                x = self.apply(x / length)
+            self._size = 2.0 * norm(x)
+        return self._size
 
     def solve(self, s: float, X: Array) -> Array:
         """(I - t E⁻¹M)⁻¹ X for a t within a factor of √2 of s, of the same sign: so few factorisations serve all s."""
