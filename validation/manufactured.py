@@ -97,6 +97,11 @@ class Rotating:
         A = self(t)
         return self._W[0] @ A + 0.5 * A - A @ self._W[1] + self._g(Y) - self._g(A)
 
+    def rate(self, t: float) -> np.ndarray:
+        """A'(t), whose bases move through all directions, where those of :class:`Moving` stay in a few."""
+        A = self(t)
+        return self._W[0] @ A + 0.5 * A - A @ self._W[1]
+
     def state(self, t: float = 0.0, extra: int = 0) -> LowRank:
         """A(t) as a LowRank of rank r + extra: orthonormal factors, the additional singular values zero."""
         U, s, V = self.factors(t)
