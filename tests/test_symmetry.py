@@ -75,7 +75,7 @@ def is_hermitian(Y: LowRank) -> bool:
     return Y.V is Y.U and np.array_equal(S, S.conj().T)
 
 
-# ---- the same result, to the last bit Hermitian ------------------------------------------------------------------
+# ---- the same result, to the last bit Hermitian --------------------------------------------------------------
 
 
 def test_which_methods_keep_symmetry():
@@ -165,7 +165,7 @@ def test_libraries_stay_one_sided(library):
         assert orthonormality(Y.U) < 20 * eps(dtype)
 
 
-# ---- half the cost -----------------------------------------------------------------------------------------------
+# ---- half the cost -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_products_are_halved():
     assert found[True] <= 0.6 * found[False]
 
 
-# ---- where it begins and ends -------------------------------------------------------------------------------------
+# ---- where it begins and ends --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", KEEPING)
@@ -340,7 +340,7 @@ def test_members_of_a_system_are_one_sided_one_by_one():
             assert relative_error(a, b) < 1e-12
 
 
-# ---- files --------------------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["augmented-bug", "projected-runge-kutta"])
@@ -371,7 +371,7 @@ def test_a_saved_solution_keeps_one_array_for_both_sides(tmp_path):
         assert bits(again) == bits(dlra.step(factored(F, symmetric=symmetric), 0.2, 0.1, solution.y_final))
 
 
-# ---- definiteness -------------------------------------------------------------------------------------------------
+# ---- definiteness --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("substep", ["auto", "exponential-euler"])
