@@ -10,15 +10,19 @@ from typing import Any
 
 from dlra import control
 from dlra._step import InputError, advance, evaluate
-from dlra.backend import eps, norm
+from dlra.backend import Array, eps, norm
 from dlra.errors import DlraWarning, StageError
 from dlra.field import Field
 from dlra.integrators import Ask, Integrator, RankAdaptive, StepResult
+from dlra.krylov import NoConvergence
 from dlra.lowrank import LowRank
+from dlra.sylvester import Sylvester
 
 _GRID = (
     1e-9  # a step may be longer by this share of itself, so that rounding does not add a sliver at the end
 )
+_ROUGHLY = 1e-2
+"""Tolerance of functions of a large operator where only the order of magnitude matters."""
 Members = tuple[Any, ...]
 
 
@@ -237,18 +241,40 @@ class AdaptiveSteps:
             if isinstance(Y, LowRank):
                 limit = max(allowed, self._theta(i, Y)) / (abs(h) * math.sqrt(len(Ys)))
                 seed, tries = (step, i), 0
-                normal, _ = control.normal_estimate(Y, G, seed)
+                damped = self._damping(i, h, Y)
+                normal, _ = control.normal_estimate(Y, G, seed, damped=damped[0])
                 while self._free and normal > limit and self._room(i, Y) > 0:
                     columns = min(max(control.PROBES, Y.rank), self._room(i, Y))
                     tries += 1
-                    wider = control.widened(Y, G, columns, (*seed, tries))
+                    wider = control.widened(Y, G, columns, (*seed, tries), damped)
                     if wider.rank == Y.rank:
                         break
                     Y = wider
-                    normal, _ = control.normal_estimate(Y, G, (*seed, tries, 1))
+                    normal, _ = control.normal_estimate(Y, G, (*seed, tries, 1), damped=damped[0])
                 left.append(normal)
             out.append(Y)
         return tuple(out), math.hypot(*left)
+
+    def _damping(self, i: int, h: float, Y: LowRank) -> tuple[control.Damping | None, control.Damping | None]:
+        """What the stiff linear part, where the method treats it exactly or implicitly, leaves of a source."""
+        sides = self.field.linear[i] if self.field.linear else None
+        if sides is None or self.integrator.is_explicit(self.field):
+            return None, None
+
+        def damping(operator: Any) -> control.Damping | None:
+            if operator is None:
+                return None
+
+            def damped(X: Array) -> Array:
+                try:
+                    return Sylvester((operator, None), X, _ROUGHLY).phi1(h, X)
+                except NoConvergence:
+                    return X
+
+            return damped
+
+        left, right = map(damping, sides)
+        return left, right
 
     def _joined(self, Ys: Members, result: StepResult) -> Members | None:
         """Ys in bases that contain those of a saturated result; None where there is no room."""

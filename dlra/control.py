@@ -9,6 +9,7 @@ tangent space, which no small step reduces; there the bases are widened.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,10 @@ KAPPA = 0.1
 
 PROBES = 4
 """Random vectors that estimate the norm of the normal component."""
+
+
+Damping = Callable[[Array], Array]
+"""What a side of the stiff linear part makes of a constant source over a step, divided by the length of the step."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,10 @@ class StepControl:
         """
         if not math.isfinite(ratio):
             return self.SMALLEST
-        ratio, before = max(ratio, 1e-8), max(before, 1e-4)
+        ratio, before = (
+            max(ratio, 1e-8),
+            max(before, 0.1),
+        )  # far below the allowance there is noise, not a trend
         integral, proportional = 0.7 / self.order, 0.4 / self.order
         if ratio > 1:  # a rejected step says all
             integral, proportional = 1.0 / self.order, 0.0
@@ -76,30 +84,37 @@ class StepControl:
         return 1e-3 * self.span
 
 
-def normal_estimate(Y: LowRank, G: Any, seed: tuple[int, ...], columns: int = PROBES) -> tuple[float, Array]:
+def normal_estimate(
+    Y: LowRank, G: Any, seed: tuple[int, ...], columns: int = PROBES, damped: Damping | None = None
+) -> tuple[float, Array]:
     """Estimate ‖(I - UUᴴ) G (I - VVᴴ)‖, the part of G normal to the tangent space at Y, with Gaussian vectors.
 
+    ``damped`` is applied to the columns of that part: what a stiff linear part would leave of it.
     Returns the estimate (unbiased in its square) and the image of the vectors, shape (m, columns).
     """
     omega = gaussian(Y._V, columns, seed)
     image = G @ (omega - Y._V @ (H(Y._V) @ omega))
     image = image - Y._U @ (H(Y._U) @ image)
+    image = image if damped is None else damped(image)
     return norm(image) / math.sqrt(columns), image
 
 
-def widened(Y: LowRank, G: Any, columns: int, seed: tuple[int, ...]) -> LowRank:
+def widened(
+    Y: LowRank, G: Any, columns: int, seed: tuple[int, ...], damped: tuple[Damping | None, Damping | None]
+) -> LowRank:
     """Y in bases widened by directions of the range and corange of the normal part of G: a randomised range finder.
 
     N. Halko, P.-G. Martinsson, J. A. Tropp, Finding structure with randomness, SIAM Rev. 53 (2011) 217-288.
     """
-    _, image = normal_estimate(Y, G, seed, columns)
+    _, image = normal_estimate(Y, G, seed, columns, damped[0])
     U = linalg.augment(Y._U, image)
     if one_sided(Y):
         V = U
     else:
         omega = gaussian(Y._U, columns, (*seed, 1))
         image = G.H @ (omega - Y._U @ (H(Y._U) @ omega))
-        V = linalg.augment(Y._V, image - Y._V @ (H(Y._V) @ image))
+        image = image - Y._V @ (H(Y._V) @ image)
+        V = linalg.augment(Y._V, image if damped[1] is None else damped[1](image))
     return _in_bases(Y, U, V)
 
 
