@@ -181,7 +181,7 @@ class Run:
         if suspect and self.dt is not None and self.integrator.is_explicit(self.field):
             raise StageError(
                 self.t + h, "end of step", f"the solution blows up: its norm grew from {norms[0]:.2g} to "
-                f"{norms[-1]:.2g} within three steps"
+                f"{norms[-1]:.2g} within three steps, as it does where a problem is too stiff for an explicit method"
             )  # fmt: skip
         return norms
 
