@@ -188,7 +188,8 @@ def midpoint_box(F, t, h, U0, S0, V0, flow, narrow=False):
     if narrow:
         U, S, V = nearest(U, S, V, r)
     F_m = F(t + h / 2, U @ S @ H(V))
-    U, V = qr(np.hstack([U0, U, F_m @ V]))[0], qr(np.hstack([V0, V, H(F_m) @ U]))[0]
+    left, right = ([U0, U], [V0, V]) if narrow else ([U], [V])  # without truncation they contain U₀ and V₀
+    U, V = qr(np.hstack([*left, F_m @ V]))[0], qr(np.hstack([*right, H(F_m) @ U]))[0]
     start = H(U) @ U0 @ S0 @ H(V0) @ V
     U, S, V = nearest(U, flow(lambda t, S: H(U) @ F(t, U @ S @ H(V)) @ V, t, h, start), V, r)
     return U @ S @ H(V)
@@ -218,7 +219,7 @@ def nonlinear(rng, m, n, dtype):
 @pytest.mark.parametrize("h", [0.1, -0.3])
 @pytest.mark.parametrize("flow", [euler, rk4], ids=["euler", "rk4"])
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
-@pytest.mark.parametrize("shape", [(9, 7, 3), (7, 9, 3), (8, 8, 3), (5, 6, 4)], ids=str)
+@pytest.mark.parametrize("shape", [(9, 7, 3), (7, 9, 3), (8, 8, 3), (5, 6, 4), (16, 14, 3)], ids=str)
 @pytest.mark.parametrize("name", METHODS)
 def test_a_step_is_the_box_in_the_paper(name, shape, dtype, flow, h):
     rng = np.random.default_rng(1)
