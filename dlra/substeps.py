@@ -382,15 +382,23 @@ def is_explicit(substep: Any, linear: bool) -> bool:
 def _stages(
     tableau: Tableau, t: float, h: float, equation: Equation, X: list[Array], first: Slopes | None
 ) -> Steps[list[Slopes]]:
-    """The slopes of all stages from X."""
+    """The slopes of all stages from X.
+
+    A declared linear part is applied in the coordinates of the equation, where its small side is projected once and
+    for all stages.
+    """
     slopes: list[Slopes] = []
+    operators = None if equation.linear is None else _operators(equation, None)
     for c, row in zip(tableau.c, tableau.a, strict=True):
         if not slopes and first is not None:
             slopes.append(first)
             continue
         point = [x + d for x, d in zip(X, _combine(h, row, slopes), strict=True)] if slopes else X
         (values,) = yield [equation.ask(t + c * h, point)]
-        slopes.append(equation.slopes(t + c * h, values))
+        stage = equation.slopes(t + c * h, values, rest=operators is not None)
+        if operators is not None:
+            stage = _sums([L.image(x) for L, x in zip(operators, point, strict=True)], stage)
+        slopes.append(stage)
     return slopes
 
 
