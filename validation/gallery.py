@@ -60,9 +60,9 @@ def landau() -> dict[str, Any]:
 
 
 def two_stream() -> dict[str, Any]:
-    problem = dlra.problems.two_stream(nv=192)
+    problem = dlra.problems.two_stream()
     field, energy = problem.observables["electric_field"], problem.observables["electric_energy"]
-    method = dlra.RungeKuttaBUG(rtol=1e-6, max_rank=24)
+    method = dlra.RungeKuttaBUG(rtol=1e-6, max_rank=30)
 
     def solve(**steps: Any) -> dlra.Solution:
         def save(state: dlra.State) -> tuple[float, float]:
@@ -70,14 +70,17 @@ def two_stream() -> dict[str, Any]:
 
         return dlra.solve(problem.F, (0, 40), problem.Y0(2), method, save=save, **steps)
 
-    sol, fixed = solve(rtol=1e-3), solve(dt=0.05)
+    sol = solve(rtol=1e-6)
+    loose = solve(
+        rtol=1e-3, callback=lambda state: state.t > 20
+    )  # a time tolerance far above that of the rank
     amplitude, energies = np.array(sol.saved).T
     linear = (sol.t > 12) & (
         sol.t < 12 + 3 * 2 * np.pi / 1.339
     )  # three periods of the superposed oscillation
     growth = np.polyfit(sol.t[linear], np.log(amplitude[linear]), 1)[0]
     return {
-        "sol": sol, "fixed": fixed, "problem": problem, "amplitude": amplitude, "energy": energies, "growth": growth
+        "sol": sol, "loose": loose, "problem": problem, "amplitude": amplitude, "energy": energies, "growth": growth
     }  # fmt: skip
 
 
@@ -166,7 +169,7 @@ def landau_picture(sol: Any, rate: float, frequency: float) -> Any:
     return figure
 
 
-def two_stream_picture(sol: Any, fixed: Any, problem: Any, amplitude: Any, energy: Any, growth: float) -> Any:
+def two_stream_picture(sol: Any, loose: Any, problem: Any, amplitude: Any, energy: Any, growth: float) -> Any:
     """Growth of the field beside theory; phase space at the end; steps and ranks."""
     figure = plot.new_figure(12.0, 4.2)
     grid = figure.add_gridspec(2, 3)
@@ -181,8 +184,8 @@ def two_stream_picture(sol: Any, fixed: Any, problem: Any, amplitude: Any, energ
     draw.image(figure, space, sol.y_final, "f", sol.t_final, problem)
     ranks = figure.add_subplot(grid[1, 2])
     evolution(figure.add_subplot(grid[0, 2]), ranks, sol)
-    ranks.lines[0].set_label("steps that adapt")
-    ranks.step(fixed.t, fixed.rank, "--", where="post", color=draw.GREEN, label="dt = 0.05")
+    ranks.lines[0].set_label("rtol = 1e-6")
+    ranks.step(loose.t, loose.rank, "--", where="post", color=draw.GREEN, label="rtol = 1e-3")
     ranks.legend(loc="lower right")
     return figure
 
@@ -319,7 +322,7 @@ def landau_seen(sol: Any, rate: float, frequency: float) -> str:
     )
 
 
-def two_stream_seen(sol: Any, fixed: Any, problem: Any, amplitude: Any, energy: Any, growth: float) -> str:
+def two_stream_seen(sol: Any, loose: Any, problem: Any, amplitude: Any, energy: Any, growth: float) -> str:
     """Growth beside theory, saturation."""
     top = int(np.argmax(energy))
     return table(
@@ -328,8 +331,8 @@ def two_stream_seen(sol: Any, fixed: Any, problem: Any, amplitude: Any, energy: 
         ("first maximum of the electric energy", f"{energy[top]:.3g} at t = {sol.t[top]:.1f}", "", ""),
         *((name, value, "", "") for name, value in about_steps(sol)),
         *(
-            (f"rank at t = {t}; with dt = 0.05", f"{rank_at(sol, t)}; {rank_at(fixed, t)}", "", "")
-            for t in (5, 15, 25)
+            (f"rank at t = {t}; with rtol = 1e-3", f"{rank_at(sol, t)}; {rank_at(loose, t)}", "", "")
+            for t in (5, 10, 15)
         ),
     )
 
@@ -462,11 +465,11 @@ equal length would waste most of the effort. The reference is exact.""",
 COMMENTS = {
     "landau": """No step and no rank was given. After the start the steps stay near the stability limit of the
 explicit method; the rank follows a truncation tolerance that is tied to the length of the step.""",
-    "two-stream": """The rank rises as the phase space rolls up, and from the cap on truncation and the normal
-component dominate the budget: the vortex is as good as its rank allows, while growth rate and saturation are
-right. The warning says that stability limits the steps of this explicit method, and it shows in the rank:
-steps at the edge of stability feed small noise, which a rank tolerance below the time tolerance keeps. A
-fixed step below that edge follows the rank of the solution.""",
+    "two-stream": """The rank follows the rolling up of the phase space until the cap; from there on truncation
+and the normal component dominate the budget, and the vortex is as good as its rank allows. Growth rate and
+saturation are right. The method is explicit: once fast modes are there, stability limits the steps, and some
+are rejected. A time tolerance far *above* the tolerance of the rank (`rtol=1e-3`, dashed) is a mistake: the
+errors it admits are noise of full rank, which the rank tolerance keeps.""",
     "steel": """The steps grow with the horizon, as the fast modes settle; equal ones would be too long for the
 beginning or wasted on the end.""",
     "allen-cahn": """The field evaluates the nonlinearity on a few rows and columns only; nothing is formed.""",
