@@ -21,6 +21,8 @@ from dlra.sylvester import Sylvester
 _GRID = (
     1e-9  # a step may be longer by this share of itself, so that rounding does not add a sliver at the end
 )
+_EVERY = 50
+"""The fastest rate of the field is looked at every so many steps."""
 _ROUGHLY = 1e-2
 """Tolerance of functions of a large operator where only the order of magnitude matters."""
 Members = tuple[Any, ...]
@@ -106,9 +108,9 @@ class AdaptiveSteps:
         self._h: float | None = None
         self._ratio = 1.0  # error over allowance of the last step
         self._t = 0.0
-        self._before: tuple[Members, Members] | None = None  # the last state and F there
+        self._lost = 0.0  # the normal component, summed over the steps
+        self._said: set[str] = set()  # warnings that have been given
         self._wide: Members | None = None  # the bases from which the step under way was done
-        self._stiff: int | None = 0  # steps in a row that stability alone seems to limit; None: has been said
         self.rejected = 0
 
     def start(self, t: float) -> None:
@@ -137,7 +139,7 @@ class AdaptiveSteps:
             start = evaluate(self.field, Ask("start", t, Ys), first=step == 0)
         except InputError as error:
             raise error.args[0] from error.args[0].__cause__
-        self._notice_stiffness(h, Ys, start)
+        self._notice_stiffness(t, h, Ys, start, step)
         size, whole = _size(Ys), math.hypot(*map(control.size_estimate, Ys, start))
         if self._h is None:
             self._h = self.control.first(size, whole)
@@ -165,6 +167,8 @@ class AdaptiveSteps:
             factor = self.control.factor(ratio, self._ratio)
             if result is not None and ratio <= 1:
                 self._ratio, self._wide = ratio, wide
+                self._lost += abs(h) * normal
+                self._notice_small_bases(target, scale)
                 proposal = abs(h) * (min(factor, 1.0) if tried else factor)
                 self._h = max(proposal, planned) if abs(h) < planned and not tried else proposal
                 return Taken(result, h, target, landed, error, normal)
@@ -178,12 +182,12 @@ class AdaptiveSteps:
 
     def memory(self) -> list[float]:
         """What a checkpoint must hold."""
-        return [math.nan if self._h is None else self._h, self._ratio, float(self.rejected)]
+        return [math.nan if self._h is None else self._h, self._ratio, float(self.rejected), self._lost]
 
     def restore(self, memory: list[float]) -> None:
         """Take up what :meth:`memory` gave."""
         self._h = None if math.isnan(memory[0]) else memory[0]
-        self._ratio, self.rejected = memory[1], int(memory[2])
+        self._ratio, self.rejected, self._lost = memory[1], int(memory[2]), memory[3]
 
     # ---- one attempt
 
@@ -211,20 +215,34 @@ class AdaptiveSteps:
             return self.integrator
         return replace(self.integrator, atol=control.KAPPA * self.control.allowed(h, scale))  # type: ignore[call-arg]
 
-    def _notice_stiffness(self, h: float, Ys: Members, start: Members) -> None:
-        """Warn where stability seems to limit the steps of an explicit method."""
-        before, self._before = self._before, (Ys, start)
-        if before is None or self._stiff is None or not self.integrator.is_explicit(self.field):
+    def _notice_stiffness(self, t: float, h: float, Ys: Members, start: Members, step: int) -> None:
+        """Warn, once, where stability seems to limit the steps of an explicit method."""
+        if step % _EVERY != _EVERY // 2 or not self.integrator.is_explicit(self.field):
             return
-        rate = control.rate_estimate(*before, Ys, start)
-        self._stiff = self._stiff + 1 if abs(h) * rate > 1 else 0
-        if self._stiff < 20:
+        try:
+            rate = control.fastest_rate(lambda Zs: self.field(t, Zs), Ys, start)
+        except Exception:  # F may not like a state that is off its way; the run itself will tell
             return
-        self._stiff = None
+        if abs(h) * rate <= 1 or "stiff" in self._said:
+            return
+        self._said.add("stiff")
         warnings.warn(
-            f"F changes at a rate of {rate:.2g} or more and the steps have length {abs(h):.2g}: the problem is stiff, "
-            f"and stability limits the steps of this explicit method. Declare the stiff linear part with "
+            f"F has rates of about {rate:.2g} and the steps have length {abs(h):.2g}: the problem is stiff, and "
+            f"stability limits the steps of this explicit method. Declare the stiff linear part with "
             f'dlra.SemiLinear(A, B, G) and use a method with substep="exponential" or "implicit"',
+            DlraWarning,
+            stacklevel=6,
+        )
+
+    def _notice_small_bases(self, t: float, size: float) -> None:
+        """Warn, once, where the normal component has cost much more than the tolerance."""
+        if self._lost <= 10 * (self.control.atol + self.control.rtol * size) or "rank" in self._said:
+            return
+        self._said.add("rank")
+        remedy = "raise max_rank" if self._free else "take a higher rank, or a method that adapts it"
+        warnings.warn(
+            f"by t = {t:.6g} the part of F that is normal to the tangent space adds up to {self._lost:.1e}, more "
+            f"than ten times the tolerance: no step is short enough to help; {remedy}",
             DlraWarning,
             stacklevel=6,
         )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlra import linalg
-from dlra.backend import Array, H, gaussian, norm
+from dlra.backend import Array, H, eps, gaussian, norm
 from dlra.integrators import one_sided
 from dlra.lowrank import BOTH, LowRank
 
@@ -22,6 +22,9 @@ __all__ = ["StepControl", "normal_estimate", "widened"]
 
 KAPPA = 0.1
 """Share of the allowance that truncation may take: theta = kappa tol h / |t₁ - t₀|."""
+
+_POWER = 6
+"""Steps of the power method that estimates the fastest rate of a field."""
 
 PROBES = 4
 """Random vectors that estimate the norm of the normal component."""
@@ -52,7 +55,7 @@ class StepControl:
 
     SAFETY = 0.9
     LARGEST, SMALLEST = 5.0, 0.2
-    FLOOR = 1e-3
+    FLOOR = 1e-4
     """A step shorter than this share of the span is allowed as much as one of this length: else an initial layer
     would have to be resolved to a tolerance that vanishes with its length."""
 
@@ -147,18 +150,38 @@ def size_estimate(Y: Any, G: Any) -> float:
     return norm(G @ gaussian(Y._V, PROBES, (1,))) / math.sqrt(PROBES)
 
 
-def rate_estimate(
-    Ys: tuple[Any, ...], Gs: tuple[Any, ...], Zs: tuple[Any, ...], Hs: tuple[Any, ...]
+def fastest_rate(
+    evaluate: Callable[[tuple[Any, ...]], tuple[Any, ...]], Ys: tuple[Any, ...], Gs: tuple[Any, ...]
 ) -> float:
-    """Estimate ‖F(Z) - F(Y)‖ / ‖Z - Y‖, from values G of F at Y and H at Z."""
-    changes, moves = [], []
-    for Y, G, Z, K in zip(Ys, Gs, Zs, Hs, strict=True):
-        if isinstance(Y, LowRank):
-            omega = gaussian(Y._V, 1, (2,))
-            changes.append(norm(K @ omega - G @ omega))
-            moves.append(norm(Z._apply(omega) - Y._apply(omega)))
-        else:
-            changes.append(norm(K - G))
-            moves.append(norm(Z - Y))
-    move = math.hypot(*moves)
-    return math.hypot(*changes) / move if move > 0 else 0.0
+    """Estimate the norm of the derivative of F at Y from its value G there, by the power method on differences of F.
+
+    The directions have rank 1: of each difference the part along one singular pair, itself found by the power method.
+    """
+    size = math.hypot(*(norm(Y.S if isinstance(Y, LowRank) else Y) for Y in Ys))
+    step = max(math.sqrt(eps(Y._U if isinstance(Y, LowRank) else Y)) for Y in Ys) * max(size, 1e-300)
+    directions: list[Any] = [
+        LowRank._make(gaussian(Y._U, 1, (4,)), None, gaussian(Y._V, 1, (5,)))
+        if isinstance(Y, LowRank)
+        else Y / max(norm(Y), 1e-300)
+        for Y in Ys
+    ]
+    rate = 0.0
+    for _ in range(_POWER):
+        length = math.hypot(
+            *(norm(X._U) * norm(X._V) if isinstance(X, LowRank) else norm(X) for X in directions)
+        )
+        if not 0.0 < length < math.inf:
+            break
+        moved = tuple(Y + (step / length) * X for Y, X in zip(Ys, directions, strict=True))
+        changed = []
+        for X, K, G in zip(directions, evaluate(moved), Gs, strict=True):
+            if isinstance(X, LowRank):
+                u = K @ X._V - G @ X._V
+                u = u / max(norm(u), 1e-300)
+                X = LowRank._make(u, None, K.H @ u - G.H @ u)
+            else:
+                X = K - G
+            changed.append(X)
+        directions = changed
+        rate = math.hypot(*(norm(X._V if isinstance(X, LowRank) else X) for X in directions)) / step
+    return rate
