@@ -28,7 +28,7 @@ class BUG(WithSubstep):
     ----------
     substep : str or object
         Stepper of the small equations: "auto", "euler", "heun", "rk4", "adaptive", "exponential",
-        "exponential-euler".
+        "exponential-euler", "implicit".
 
     Notes
     -----

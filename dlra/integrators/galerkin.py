@@ -18,7 +18,7 @@ class Galerkin(WithSubstep):
     ----------
     substep : str or object
         Stepper of the S-equation: "auto", "euler", "heun", "rk4", "adaptive", "exponential",
-        "exponential-euler".
+        "exponential-euler", "implicit".
 
     Notes
     -----

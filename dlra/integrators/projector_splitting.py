@@ -35,7 +35,7 @@ class ProjectorSplitting(WithSubstep):
     order : {2, 1, 4}
     substep : str or object
         Stepper of the small equations: "auto", "euler", "heun", "rk4", "adaptive", "exponential",
-        "exponential-euler".
+        "exponential-euler", "implicit".
 
     Notes
     -----

@@ -42,7 +42,7 @@ class RandomizedSVD(Randomized):
         Bounds of the rank. With no tolerance and no ``max_rank`` the rank stays as it was given.
     substep : str or object
         Stepper of the small equations: "auto", "euler", "heun", "rk4", "adaptive", "exponential",
-        "exponential-euler".
+        "exponential-euler", "implicit".
 
     Notes
     -----
