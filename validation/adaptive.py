@@ -149,7 +149,7 @@ def picture_of_cases(runs: list[tuple[str, str, list[Reached]]]) -> None:
     limits = (3e-9, 3e-2)
     handles: dict[str, Any] = {}
     for axis, name in zip(axes, names, strict=True):
-        axis.fill_between(limits, [1e-16, 1e-16], [10 * x for x in limits], color="0.93")
+        axis.fill_between(limits, [1e-16, 1e-16], [10 * x for x in limits], color="0.93", zorder=0)
         axis.plot(limits, limits, color="0.5", linewidth=1)
         for own, method, reached in runs:
             done = [r for r in reached if r.ratio is not None]
@@ -342,7 +342,9 @@ def picture_of_bounds(judged: list[Judged]) -> None:
         right.scatter([j.problem.mu * j.problem.T for j in own], [j.ratio for j in own], **style)
     low, high = (f([*(j.error for j in judged), *(j.bound for j in judged)]) for f in (min, max))
     limits = (low / 3, high * 3)
-    left.fill_between(limits, limits, [100 * x for x in limits], color="0.93", label="within a factor 100")
+    left.fill_between(
+        limits, limits, [100 * x for x in limits], color="0.93", zorder=0, label="within a factor 100"
+    )
     left.plot(limits, limits, color="0.4", linewidth=1)
     left.set(
         xscale="log", yscale="log", xlim=limits, ylim=limits, xlabel="true error", ylabel="a-posteriori bound"
@@ -352,7 +354,7 @@ def picture_of_bounds(judged: list[Judged]) -> None:
     left.legend(fontsize=9)
     ratios = [j.ratio for j in judged]
     right.axhline(1, color="0.4", linewidth=1)
-    right.axhspan(1, 100, color="0.93")
+    right.axhspan(1, 100, color="0.93", zorder=0)
     right.axvline(1, color="0.4", linewidth=1, linestyle=":")
     bounds = (min(*ratios, 0.5) / 2, max(*ratios, 100) * 2)
     right.set(yscale="log", ylim=bounds, xlabel="µT", ylabel="bound / true error")

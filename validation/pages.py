@@ -52,13 +52,13 @@ def decades(axis: Any, low: float, high: float, most: int = 6) -> None:
     ticks = [t for t in ticks if low * 0.999 <= t <= high * 1.001]
     ticks = ticks[:: -(-len(ticks) // most)] if ticks else [low]
     axis.set_major_locator(FixedLocator(ticks))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: _label(value)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _label(value, powers=high / low >= 1e3)))
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
 
 
-def _label(value: float) -> str:
-    if 0.009 < value < 1001:
+def _label(value: float, powers: bool) -> str:
+    if not powers and 0.0009 < value < 1001:
         return f"{value:g}"
     mantissa, exponent = f"{value:.0e}".split("e")
     power = f"10^{{{int(exponent)}}}"
