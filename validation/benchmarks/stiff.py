@@ -31,7 +31,7 @@ from dlra import (
 from validation import pages
 from validation.benchmarks.timing import conditions, distance, one_thread, profile, timed
 
-LIMIT = 60.0
+LIMIT = 30.0
 """A run is stopped after so many CPU seconds."""
 
 
@@ -214,9 +214,9 @@ def riccati(n: int = 1000) -> list[str]:
     for method, tolerances in (
         (MidpointBUG(), (1e-3, 1e-4, 3e-5)),
         (AugmentedBUG(), (1e-3, 1e-4, 3e-5)),
-        (ParallelBUG(), (1e-3, 1e-4)),
-        (SecondOrderParallelBUG(), (1e-3, 1e-4, 3e-5)),
-        (ProjectedExponential(2), (1e-3, 1e-4, 3e-5)),
+        (ParallelBUG(), (1e-3,)),
+        (SecondOrderParallelBUG(), (1e-3, 1e-4)),
+        (ProjectedExponential(2), (1e-3, 1e-4)),
     ):
         for rtol in tolerances:
             solution, seconds = timed(
@@ -271,7 +271,7 @@ def dense_riccati(n: int) -> str:
     evaluations = run.value.nfev
     per_call = run.seconds / evaluations
     explicit = 0.1 * rate / 3.3 * 6 * per_call
-    times, sizes = [], (40, 80)
+    times, sizes = [], (30, 60)
     for k in sizes:
         small = problems.riccati(k)
         eye = sparse.identity(k, format="csr")
