@@ -200,7 +200,7 @@ def whole_allen_cahn(n: int) -> str:
         (0.0, t1),
         allen_cahn_start(n, 14),
         MidpointBUG(rtol=1e-9, max_rank=14),
-        dt=0.05,
+        dt=0.01,
         t_eval=[t1],
     ).y_final
     size = fine.norm()
