@@ -157,8 +157,12 @@ class Run:
 
     def _trial_step(self, h: float) -> StepResult:
         """A step of any length from the present state."""
-        with self._labelled(h):
-            return self._steps.take(self.t, h, self.Ys, self.nsteps)
+        state = self.rng.bit_generator.state
+        try:
+            with self._labelled(h):
+                return self._steps.take(self.t, h, self.Ys, self.nsteps)
+        finally:
+            self.rng.bit_generator.state = state
 
     @contextlib.contextmanager
     def _labelled(self, h: float) -> Iterator[None]:
@@ -306,6 +310,7 @@ class Run:
             errors=record.budget(),
             y_final=self.state().y,
             t_final=self.t,
+            t_start=self.t0,
             nfev=self.field.nfev,
             nsteps=self.nsteps,
             nrejected=self._steps.rejected,

@@ -42,6 +42,14 @@ def evaluate(field: Field, ask: Ask, *, first: bool = False) -> tuple[Any, ...]:
     return values
 
 
+def first_value(field: Field, ask: Ask, step: int) -> tuple[Any, ...]:
+    """F at the start of a step; complaints about the very first value of a run stay what they are."""
+    try:
+        return evaluate(field, ask, first=step == 0)
+    except InputError as error:
+        raise error.args[0] from error.args[0].__cause__
+
+
 class InputError(Exception):
     """Carries the complaint about F's very first return value through the code that labels failures. Internal."""
 
@@ -131,7 +139,8 @@ def warn_of_blindness(integrator: Integrator, Ys: tuple[Any, ...], values: tuple
 def solve_error(error: StageError, where: str) -> SolveError:
     """Return the SolveError for a failed stage; ``where`` says in which step. Raise it from ``error.__cause__``."""
     text = f"{where}, {error}"
-    return SolveError(f"{text}. {REMEDY}" if error.__cause__ is None else text)
+    unstable = any(word in error.reason for word in ("NaN", "not finite", "blows up"))
+    return SolveError(f"{text}. {REMEDY}" if unstable and error.__cause__ is None else text)
 
 
 def rank_text(Ys: tuple[Any, ...], system: bool) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dlra import control
-from dlra._step import InputError, advance, evaluate
+from dlra._step import advance, first_value
 from dlra.backend import Array, eps, norm
 from dlra.errors import DlraWarning, StageError
 from dlra.field import Field
@@ -50,6 +50,7 @@ class FixedSteps:
     def __init__(self, integrator: Integrator, field: Field, dt: float):
         self.integrator, self.field, self.dt = integrator, field, dt
         self._anchor, self._since = 0.0, 0  # the anchor, and steps since then
+        self._said = False  # whether a warning has been given
 
     def start(self, t: float) -> None:
         """Begin at time t."""
@@ -72,8 +73,54 @@ class FixedSteps:
 
     def accepted(self, t: float, h: float, target: float, landed: bool, Ys: Members, step: int) -> Taken:
         """The step from t to target."""
+        if self.field.increments:
+            return self._follow(t, h, target, landed, Ys, step)
         result = self.take(t, h, Ys, step)
+        self._notice_dropped(t, Ys, result)
         return Taken(result, h, target, landed, normal=result.normal)
+
+    def _follow(self, t: float, h: float, target: float, landed: bool, Ys: Members, step: int) -> Taken:
+        """A step after a matrix A(t): what its increment brings that is new is first taken into the bases."""
+        (Y,), (G,) = Ys, first_value(self.field, Ask("start", t, Ys, t + h), step)
+        normal, _ = control.normal_estimate(Y, G, (step,))
+        if isinstance(self.integrator, RankAdaptive) and self.integrator.is_free:
+            rtol, atol, _, largest = self.integrator.options(0)
+            limit = max(atol, rtol * norm(Y.S), 10 * eps(Y._U) * norm(Y.S))
+            tries = 0
+            while normal > limit and (room := _room(Y, largest)) > 0:
+                tries += 1
+                wider = control.widened(
+                    Y, G, min(max(control.PROBES, Y.rank), room), (step, tries), (None, None)
+                )
+                if wider.rank == Y.rank:
+                    break
+                Y = wider
+                normal, _ = control.normal_estimate(Y, G, (step, tries, 1))
+        result = self.take(t, h, (Y,), step)
+        size = _size(result.Ys)
+        if normal > 0.05 * size and not self._said:
+            self._said = True
+            warnings.warn(
+                f"at t = {target:.6g} a part of A of norm {normal:.2g} ({normal / size:.0%} of the state) appears that "
+                f"the bases do not hold, and is lost; let the rank adapt (AugmentedBUG(rtol=...)), or raise it",
+                DlraWarning,
+                stacklevel=6,
+            )
+        return Taken(result, h, target, landed, normal=normal / abs(h))
+
+    def _notice_dropped(self, t: float, Ys: Members, result: StepResult) -> None:
+        """Warn, once, where a truncation to a prescribed rank drops a good part of the state."""
+        size = _size(result.Ys)
+        if self._said or not isinstance(self.integrator, RankAdaptive) or self.integrator.has_tolerance:
+            return
+        if result.discarded > 0.01 * size:
+            self._said = True
+            warnings.warn(
+                f"the step from t = {t:.6g} drops {result.discarded / size:.1%} of the norm of the state: its rank "
+                f"cannot hold the solution; start from a higher one, or let it adapt (rtol=... of the method)",
+                DlraWarning,
+                stacklevel=6,
+            )
 
     def after(self, taken: Taken) -> None:
         """Note that a step has become part of the run."""
@@ -108,7 +155,9 @@ class AdaptiveSteps:
         self._h: float | None = None
         self._ratio = 1.0  # error over allowance of the last step
         self._t = 0.0
+        self._spent = 0.0  # what short steps have been allowed beyond their share
         self._lost = 0.0  # the normal component, summed over the steps
+        self._pending: Any = None  # what becomes of the four when the step under way becomes part of the run
         self._said: set[str] = set()  # warnings that have been given
         self._wide: Members | None = None  # the bases from which the step under way was done
         self.rejected = 0
@@ -135,23 +184,22 @@ class AdaptiveSteps:
 
     def accepted(self, t: float, h: float, target: float, landed: bool, Ys: Members, step: int) -> Taken:
         """The step from t towards target, as long as the tolerance allows."""
-        try:
-            start = evaluate(self.field, Ask("start", t, Ys), first=step == 0)
-        except InputError as error:
-            raise error.args[0] from error.args[0].__cause__
+        start = first_value(self.field, Ask("start", t, Ys), step)
         self._notice_stiffness(t, h, Ys, start, step)
         size, whole = _size(Ys), math.hypot(*map(control.size_estimate, Ys, start))
-        if self._h is None:
-            self._h = self.control.first(size, whole)
-            if self._h < abs(h):
-                h = math.copysign(self._h, h)
+        planned, tried, rejected = self._h, False, self.rejected
+        if planned is None:
+            planned = self.control.first(size, whole)
+            if planned < abs(h):
+                h = math.copysign(planned, h)
                 target, landed = t + h, False
-        planned, tried = self._h, False
         while True:
             if abs(h) <= 16 * math.ulp(max(abs(t), abs(t + h))):
                 raise StageError(t, "step size", _TOO_SMALL)
             scale = max(size, abs(h) * whole)  # the state may grow from nothing
             wide, normal = self._widened(Ys, start, h, scale, step)
+            if not math.isfinite(scale):
+                raise StageError(t, "step size", "the solution blows up: its norm overflows")
             try:
                 result, error, saturated = self._trial(t, h, wide, step, start, scale)
             except StageError as failure:
@@ -159,35 +207,42 @@ class AdaptiveSteps:
                     raise
                 result, error, saturated = None, math.inf, False
             if result is not None and saturated and (wider := self._joined(wide, result)) is not None:
-                Ys, self.rejected = wider, self.rejected + 1
+                Ys, rejected = wider, rejected + 1
                 continue
             scale = scale if result is None else max(scale, _size(result.Ys))
-            allowed = max(self.control.allowed(h, scale), 10 * _roundoff(Ys) * scale)
+            allowed = max(self.control.allowed(h, scale, self._spent), 10 * _roundoff(Ys) * scale)
             ratio = error / allowed if allowed > 0 else (0.0 if error == 0 else math.inf)
             factor = self.control.factor(ratio, self._ratio)
             if result is not None and ratio <= 1:
-                self._ratio, self._wide = ratio, wide
-                self._lost += abs(h) * normal
-                self._notice_small_bases(target, scale)
                 proposal = abs(h) * (min(factor, 1.0) if tried else factor)
-                self._h = max(proposal, planned) if abs(h) < planned and not tried else proposal
-                return Taken(result, h, target, landed, error, normal)
+                proposal = max(proposal, planned) if abs(h) < planned and not tried else proposal
+                self._wide, self._pending = wide, (proposal, ratio, self._lost + abs(h) * normal, rejected)
+                self._notice_small_bases(target, scale, self._lost + abs(h) * normal)
+                return Taken(result, h, target, landed, result.error, normal)
             h *= min(factor, 0.9)
             target, landed, tried = t + h, False, True
-            self.rejected += 1
+            rejected += 1
 
     def after(self, taken: Taken) -> None:
         """Note that a step has become part of the run."""
         self._t, self._wide = taken.t, None
+        self._h, self._ratio, self._lost, self.rejected = self._pending
+        self._spent += self.control.excess(taken.h)
 
     def memory(self) -> list[float]:
         """What a checkpoint must hold."""
-        return [math.nan if self._h is None else self._h, self._ratio, float(self.rejected), self._lost]
+        return [
+            math.nan if self._h is None else self._h,
+            self._ratio,
+            float(self.rejected),
+            self._lost,
+            self._spent,
+        ]
 
     def restore(self, memory: list[float]) -> None:
         """Take up what :meth:`memory` gave."""
         self._h = None if math.isnan(memory[0]) else memory[0]
-        self._ratio, self.rejected, self._lost = memory[1], int(memory[2]), memory[3]
+        self._ratio, self.rejected, self._lost, self._spent = memory[1], int(memory[2]), memory[3], memory[4]
 
     # ---- one attempt
 
@@ -204,44 +259,48 @@ class AdaptiveSteps:
         one = advance(half, self.field, t, h / 2, Ys, first=False, start=start)
         two = advance(half, self.field, t + h / 2, h / 2, one.Ys, first=False)
         truncated = whole.discarded + one.discarded + two.discarded
-        error = max(0.0, control.difference(whole.Ys, two.Ys) - truncated) / (2.0**self.integrator.order - 1)
+        difference, fraction = control.difference(whole.Ys, two.Ys), 2.0**self.integrator.order - 1
         normal = one.normal if math.isnan(two.normal) else max(one.normal, two.normal)
-        result = StepResult(two.Ys, one.discarded + two.discarded, normal, error)
-        return result, error, _saturated(Ys, one.Ys) or _saturated(one.Ys, two.Ys)
+        result = StepResult(two.Ys, one.discarded + two.discarded, normal, difference / fraction)
+        return (
+            result,
+            max(0.0, difference - truncated) / fraction,
+            _saturated(Ys, one.Ys) or _saturated(one.Ys, two.Ys),
+        )
 
     def _method(self, h: float, scale: float) -> Integrator:
         """The method, with the truncation tolerance that belongs to a step of length h."""
         if not self._tied:
             return self.integrator
-        return replace(self.integrator, atol=control.KAPPA * self.control.allowed(h, scale))  # type: ignore[call-arg]
+        return replace(self.integrator, atol=control.KAPPA * self.control.allowed(h, scale, self._spent))  # type: ignore[call-arg]
 
     def _notice_stiffness(self, t: float, h: float, Ys: Members, start: Members, step: int) -> None:
         """Warn, once, where stability seems to limit the steps of an explicit method."""
-        if step % _EVERY != _EVERY // 2 or not self.integrator.is_explicit(self.field):
+        if step < 3 * _EVERY or step % _EVERY or not self.integrator.is_explicit(self.field):
             return
         try:
             rate = control.fastest_rate(lambda Zs: self.field(t, Zs), Ys, start)
         except Exception:  # F may not like a state that is off its way; the run itself will tell
             return
-        if abs(h) * rate <= 1 or "stiff" in self._said:
+        if not abs(h) * rate > 1 or "stiff" in self._said:
             return
         self._said.add("stiff")
         warnings.warn(
-            f"F has rates of about {rate:.2g} and the steps have length {abs(h):.2g}: the problem is stiff, and "
-            f"stability limits the steps of this explicit method. Declare the stiff linear part with "
-            f'dlra.SemiLinear(A, B, G) and use a method with substep="exponential" or "implicit"',
+            f"F has rates of about {rate:.2g} and the steps have length {abs(h):.2g}: where the fast part is "
+            f"dissipative the problem is stiff, and stability limits the steps of an explicit method. Then declare "
+            f'its linear part with dlra.SemiLinear(A, B, G) and use a method with substep="exponential" or "implicit"',
             DlraWarning,
             stacklevel=6,
         )
 
-    def _notice_small_bases(self, t: float, size: float) -> None:
+    def _notice_small_bases(self, t: float, size: float, lost: float) -> None:
         """Warn, once, where the normal component has cost much more than the tolerance."""
-        if self._lost <= 10 * (self.control.atol + self.control.rtol * size) or "rank" in self._said:
+        if lost <= 10 * (self.control.atol + self.control.rtol * size) or "rank" in self._said:
             return
         self._said.add("rank")
         remedy = "raise max_rank" if self._free else "take a higher rank, or a method that adapts it"
         warnings.warn(
-            f"by t = {t:.6g} the part of F that is normal to the tangent space adds up to {self._lost:.1e}, more "
+            f"by t = {t:.6g} the part of F that is normal to the tangent space adds up to {lost:.1e}, more "
             f"than ten times the tolerance: no step is short enough to help; {remedy}",
             DlraWarning,
             stacklevel=6,
@@ -253,7 +312,7 @@ class AdaptiveSteps:
         self, Ys: Members, start: Members, h: float, size: float, step: int
     ) -> tuple[Members, float]:
         """Ys in bases wide enough for the field, and the estimated normal component that is left."""
-        allowed = self.control.allowed(h, size)
+        allowed = self.control.allowed(h, size, self._spent)
         out, left = [], []
         for i, (Y, G) in enumerate(zip(Ys, start, strict=True)):
             if isinstance(Y, LowRank):
@@ -306,8 +365,7 @@ class AdaptiveSteps:
     def _room(self, i: int, Y: LowRank) -> int:
         """By how many columns the bases of a member may grow."""
         assert isinstance(self.integrator, RankAdaptive)
-        largest = self.integrator.options(i)[3]
-        return min(*Y.shape, *(() if largest is None else (largest,))) - Y.rank
+        return _room(Y, self.integrator.options(i)[3])
 
     def _theta(self, i: int, Y: LowRank) -> float:
         """The truncation tolerance that the user gave."""
@@ -346,6 +404,11 @@ def _has_estimate(integrator: Integrator) -> bool:
 
     scheme = resolved(tableau)
     return scheme.error is not None and scheme.order >= 5
+
+
+def _room(Y: LowRank, largest: int | None) -> int:
+    """By how many columns the bases of Y may grow."""
+    return min(*Y.shape, *(() if largest is None else (largest,))) - Y.rank
 
 
 def _saturated(before: Members, after: Members) -> bool:

@@ -89,6 +89,10 @@ class Action(Operand):
             solve_adjoint=self._solve, dtype=self.dtype,
         )  # fmt: skip
 
+    def is_adjoint_of(self, other: Action) -> bool:
+        """Whether this was made as ``other.H``."""
+        return self._function is other._adjoint and self._adjoint is other._function
+
     def _apply(self, X: Array) -> Array:
         result = self._function(X)
         if not is_array(result) or tuple(result.shape) != tuple(X.shape):

@@ -55,13 +55,22 @@ class StepControl:
 
     SAFETY = 0.9
     LARGEST, SMALLEST = 5.0, 0.2
-    FLOOR = 1e-4
+    FLOOR = 1e-3
     """A step shorter than this share of the span is allowed as much as one of this length: else an initial layer
     would have to be resolved to a tolerance that vanishes with its length."""
 
-    def allowed(self, h: float, size: float) -> float:
-        """What a step of length h may contribute to the error of a state of norm ``size``."""
-        return (self.atol + self.rtol * size) * max(abs(h) / self.span, self.FLOOR)
+    def allowed(self, h: float, size: float, spent: float = 0.0) -> float:
+        """What a step of length h may contribute to the error of a state of norm ``size``.
+
+        ``spent`` is what short steps have had beyond their share of the span; when it reaches 1, as much as all shares
+        together, that is over.
+        """
+        share = abs(h) / self.span
+        return (self.atol + self.rtol * size) * (max(share, self.FLOOR) if spent < 1 else share)
+
+    def excess(self, h: float) -> float:
+        """What a step of length h has beyond its share of the span."""
+        return max(0.0, self.FLOOR - abs(h) / self.span)
 
     def factor(self, ratio: float, before: float) -> float:
         """By how much the next step is longer, from error/allowance of this step and of the one before.

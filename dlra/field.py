@@ -287,6 +287,8 @@ class Field:
             if is_array(G):  # a copy, because F may reuse its buffer; integers are cast
                 supported = dtype_name(G.dtype) in DTYPES
                 G = namespace(G).asarray(G, copy=True) if supported else astype(G, like.dtype)
+            elif is_sparse(G):
+                G = G.copy()  # type: ignore[union-attr]
         if isinstance(Y, LowRank):
             return Value(G, like.dtype)
         G = lazy.dense(G)

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from dlra.backend import kind
+from dlra.backend import DTYPES, astype, dtype_name, is_array, is_sparse, kind, namespace
 
 __all__ = ["Increments"]
 
@@ -48,19 +48,37 @@ class Increments:
         self.A = A
         self._differences = _required(A) == 2
         self._values: dict[float, Any] = {}
+        self._shape: tuple[int, ...] = ()
 
     def between(self, t0: float, t1: float) -> Any:
         """A(t1) - A(t0)."""
         if self._differences:
             return self.A(t0, t1)
-        return self._value(t1) - self._value(t0)
+        before, after = self._value(t0), self._value(t1)
+        for t, value in ((t0, before), (t1, after)):
+            if tuple(getattr(value, "shape", ())) != self._shape:
+                raise ValueError(
+                    f"A(t) of Increments must be a matrix of one shape at all times, {self._shape} at first, got "
+                    f"{kind(value)} at t = {t}"
+                )
+        return after - before
 
     def _value(self, t: float) -> Any:
         """A(t); the last few values are kept, because the equations of a step ask for the same ones."""
         if t not in self._values:
             while len(self._values) >= 3:
                 del self._values[next(iter(self._values))]
-            self._values[t] = self.A(t)
+            value = self.A(t)
+            if is_array(
+                value
+            ):  # a copy, because A may reuse its buffer; floating point, because integers wrap around
+                known = dtype_name(value.dtype) in DTYPES
+                value = namespace(value).asarray(value, copy=True) if known else astype(value, "float64")
+            elif is_sparse(value):
+                value = value.astype("float64") if value.dtype.kind in "biu" else value.copy()
+            if not self._shape:
+                self._shape = tuple(getattr(value, "shape", ()))
+            self._values[t] = value
         return self._values[t]
 
     def __repr__(self) -> str:

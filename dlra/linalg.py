@@ -2,7 +2,8 @@
 library.
 
 All functions are pure. Their bases are orthonormal to a few units of roundoff whatever the conditioning of
-the input, because they rest on Householder QR; no Gram matrix is ever factorised. Where the rank of the input
+the input: they rest on Householder QR, or for tall matrices on block Gram-Schmidt, done twice, with Gram
+matrices of the complement alone, whose small directions are treated apart. Where the rank of the input
 must be decided, columns count as dependent below ``10 eps`` of the norm of the input.
 """
 
@@ -13,12 +14,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dlra.backend import Array, H, eps, eye, is_array, kind, namespace, norm, to_host, zeros
+from dlra.backend import (
+    Array,
+    H,
+    astype,
+    dtype_name,
+    eps,
+    eye,
+    is_array,
+    kind,
+    namespace,
+    norm,
+    to_host,
+    zeros,
+)
 
 if TYPE_CHECKING:
     from dlra.lowrank import LowRank
 
 __all__ = ["augment", "orthonormalize", "truncate"]
+
+_TALL = 5000
+"""Number of rows beyond which products beat Householder QR."""
 
 LEFT, RIGHT, BOTH = 1, 2, 3
 """Which factors of a LowRank are known to have orthonormal columns: U, V, or both."""
@@ -72,8 +89,9 @@ def augment(U0: Array, X: Array) -> Array:
 
     Notes
     -----
-    Householder QR of [U0 | X], whose leading columns are replaced by ``U0``. A Cholesky factorisation would
-    lose orthogonality here: the condition number of [U0 | X] grows as X tends to zero.
+    Householder QR of [U0 | X], whose leading columns are replaced by ``U0``; beyond 5000 rows :func:`complement`, which
+    needs products only. A Cholesky factorisation of [U0 | X] would lose orthogonality: its condition number grows as X
+    tends to zero.
     """
     _check_matrix(U0, "U0")
     _check_matrix(X, "X")
@@ -85,9 +103,62 @@ def augment(U0: Array, X: Array) -> Array:
     if X.shape[1] == 0 or r >= U0.shape[0]:
         return U0
     xp = namespace(U0, X)
+    if U0.shape[0] > _TALL and U0.shape[0] > r + X.shape[1]:
+        _finite_norm(X, "X")
+        return xp.concat((U0, complement(X, [U0])), axis=1)
     Q, R = qr(xp.concat((U0, X), axis=1))
-    complement = _independent(Q[:, r:], R[r:, r:], _finite_norm(R[:, r:], "X"))
-    return xp.concat((U0, complement), axis=1)
+    new = _independent(Q[:, r:], R[r:, r:], _finite_norm(R[:, r:], "X"))
+    return xp.concat((U0, new), axis=1)
+
+
+def complement(W: Array, Q: list[Array]) -> Array:
+    """Return an orthonormal basis of the part of W orthogonal to the orthonormal blocks Q.
+
+    What is roundoff of W (below 10 eps ‖W‖) is left out. Directions that the first projection leaves small are
+    scaled up before the second one cleans them.
+    """
+    smallest = 10 * eps(W) * norm(W)
+    W = _orthonormal_range(_orthogonalized(W, Q), smallest)
+    return W if W.shape[1] == 0 else _unit_columns(_orthogonalized(W, Q), 0.5)
+
+
+def _orthonormal_range(W: Array, smallest: float) -> Array:
+    """An orthonormal basis of the range of W, without directions below ``smallest``.
+
+    From the eigenvectors of the Gram matrix, twice (A. Stathopoulos, K. Wu, SIAM J. Sci. Comput. 23 (2002) 2165-2182):
+    first for the directions that are large enough for that, then for what remains when these are projected out.
+    """
+    xp, found = namespace(W), []
+    while W.shape[1] > 0:
+        lengths, P = xp.linalg.eigh(H(W) @ W)
+        host = to_host(lengths).astype(np.float64)
+        if not host[-1] > smallest**2:
+            break
+        first = int(np.count_nonzero(host <= max(smallest**2, eps(W) ** 0.8 * host[-1])))
+        block = _unit_columns(W @ (P[:, first:] / _root(lengths[first:], P)[None, :]), 0.0)
+        found.append(block)
+        W = W @ P[:, :first]
+        if first:
+            W = _orthogonalized(_orthogonalized(W, found), found)
+    return W[:, :0] if not found else found[0] if len(found) == 1 else xp.concat(found, axis=1)
+
+
+def _unit_columns(W: Array, least: float) -> Array:
+    """W rotated and scaled to orthonormal columns, without those shorter than ``least``."""
+    lengths, P = namespace(W).linalg.eigh(H(W) @ W)
+    first = int(np.count_nonzero(to_host(lengths) < least**2)) if least > 0 else 0
+    return W @ (P[:, first:] / _root(lengths[first:], P)[None, :])
+
+
+def _root(lengths: Array, like: Array) -> Array:
+    root = namespace(like).sqrt(lengths)
+    return root if dtype_name(root.dtype) == dtype_name(like.dtype) else astype(root, like.dtype)
+
+
+def _orthogonalized(W: Array, Q: list[Array]) -> Array:
+    for block in Q:
+        W = W - block @ (H(block) @ W)
+    return W
 
 
 def truncate(

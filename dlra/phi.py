@@ -14,6 +14,7 @@ See M. Hochbruck and A. Ostermann, Exponential integrators, Acta Numerica 19 (20
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -83,6 +84,14 @@ class Coordinates:
             if found is not None:
                 return found
         return cls(M)
+
+    @functools.cached_property
+    def schur(self) -> tuple[np.ndarray, np.ndarray]:
+        """The complex Schur form M = P T Pᴴ on the host, as (T, P)."""
+        from scipy.linalg import schur
+
+        form = schur(to_host(self.matrix).astype(np.complex128), output="complex")
+        return form[0], form[1]
 
     @property
     def rows(self) -> int:
@@ -209,12 +218,23 @@ class SylvesterFlow:
         return Z / z
 
     def _resolvent_on_host(self, s: float, Z: Array) -> Array:
-        from scipy.linalg import solve_sylvester
+        from scipy.linalg import get_lapack_funcs
 
-        host = to_host(Z)
-        L = np.eye(host.shape[0]) - s * _host_matrix(self._left, host.shape[0])
-        X = solve_sylvester(L, -s * _host_matrix(self._right, host.shape[1]), host)
-        return from_host(X.astype(np.result_type(X.dtype, host.dtype)), Z)
+        (trsyl,) = get_lapack_funcs(("trsyl",), dtype=np.complex128)
+
+        real = not is_complex(Z) and all(side is None or side.is_real for side in (self._left, self._right))
+        host = to_host(Z).astype(np.complex128)
+        (T, P), (R, V) = (
+            _schur(side, k) for side, k in zip((self._left, self._right), host.shape, strict=True)
+        )
+        X, scale, info = trsyl(np.eye(T.shape[0]) - s * T, -s * R, P.conj().T @ host @ V)
+        if info < 0 or not scale > 0:
+            raise FloatingPointError("a Sylvester equation of the implicit substep cannot be solved")
+        X = P @ (X / scale) @ V.conj().T
+        dtype = dtype_name(Z.dtype)
+        return from_host(
+            np.ascontiguousarray(X.real if real else X).astype(dtype if real else _complex(dtype)), Z
+        )
 
     @property
     def diagonal(self) -> bool:
@@ -251,11 +271,17 @@ class SylvesterFlow:
         return phi1, phi2
 
 
-def _host_matrix(side: Coordinates | None, n: int) -> np.ndarray:
-    """A side of a Sylvester operator in its coordinates, as a matrix on the host."""
+def _schur(side: Coordinates | None, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The complex Schur form (T, P) on the host of a side of a Sylvester operator, in its coordinates."""
     if side is None:
-        return np.zeros((n, n))
-    return to_host(side.matrix) if side.eigenvalues is None else np.diag(to_host(side.eigenvalues))
+        return np.zeros((n, n), dtype=np.complex128), np.eye(n)
+    if side.eigenvalues is not None:
+        return np.diag(to_host(side.eigenvalues).astype(np.complex128)), np.eye(n)
+    return side.schur
+
+
+def _complex(dtype: str) -> str:
+    return "complex64" if dtype in ("float32", "complex64") else "complex128"
 
 
 def _diagonalised(M: Array) -> Coordinates | None:
@@ -265,7 +291,7 @@ def _diagonalised(M: Array) -> Coordinates | None:
     eigenvalues, X = np.linalg.eig(host)
     if not np.linalg.cond(X) < _CONDITION:
         return None
-    dtype = "complex64" if dtype_name(M.dtype) in ("float32", "complex64") else "complex128"
+    dtype = _complex(dtype_name(M.dtype))
     return Coordinates(None, *(from_host(a.astype(dtype), M) for a in (eigenvalues, X, np.linalg.inv(X))))
 
 

@@ -12,10 +12,14 @@ import numpy as np
 from dlra import lazy
 from dlra.action import Action
 from dlra.backend import (
+    DTYPES,
     Array,
     H,
+    all_finite,
+    astype,
     conj,
     dtype_name,
+    eps,
     eye,
     gaussian,
     hermitian_part,
@@ -91,6 +95,9 @@ class SemiLinear:
     def __init__(self, A: Any, B: Any = None, G: Any = None, *, E: Any = None, symmetric: bool = False):
         for name, M in (("A", A), ("B", B), ("E", E)):
             _check_square(name, M)
+        same = B is A
+        A, E = _admitted("A", A), _admitted("E", E)
+        B = A if same else _admitted("B", B)
         _check_adjoint("B", B)
         if A is None and B is None:
             raise ValueError("SemiLinear needs A or B; without a linear part give the plain F to solve")
@@ -103,11 +110,12 @@ class SemiLinear:
                 f"G must be a callable G(t, Y), dlra.factored(G), a constant matrix or None, got {kind(G)}"
             )
         self.A, self.B, self.G, self.E = A, B, G, E
+        self._definite = False  # whether E has been found to be so
         solve = self._solve = None if E is None else Solver(E)
         left = None if A is None else StiffOperator(A, E, solve)
         right = None
         if B is not None:
-            same = left is not None and (_is_adjoint(B, A) or (symmetric and is_linear_operator(B)))
+            same = left is not None and (_is_adjoint(B, A) or (symmetric and _acts_as_adjoint(B, A)))
             right = left if same else StiffOperator(lazy.adjoint(B), E, solve)
         if symmetric and right is not left:
             raise ValueError(
@@ -125,7 +133,8 @@ class SemiLinear:
     @functools.cached_property
     def is_skew(self) -> bool:
         """Whether A and B are skew-Hermitian, so that the linear part is harmless in either direction of time."""
-        return self.E is None and all(M is None or _is_adjoint(-M, M) for M in (self.A, self.B))
+        known = all(M is None or is_array(M) or is_sparse(M) for M in (self.A, self.B))
+        return known and self.E is None and all(M is None or _is_adjoint(-M, M) for M in (self.A, self.B))
 
     @functools.cached_property
     def rate(self) -> float:
@@ -163,12 +172,17 @@ class SemiLinear:
             return linear + bind(self.G, args)(t, Y.to_dense())
         return linear + bind(self.G, args)(t, Y)
 
+    def _check_definite(self) -> None:
+        if not self._definite:
+            _check_definite(self.E)
+            self._definite = True
+
     def check_state(self, Y: LowRank) -> None:
         """Raise an error, or warn, where the operators do not fit the state."""
         m, n = Y.shape
         if self._solve is not None:
             self._solve.factorise()
-            _check_definite(self.E)
+            self._check_definite()
         for name, M, size in (("A", self.A, m), ("B", self.B, n), ("E", self.E, n if self.A is None else m)):
             if M is None:
                 continue
@@ -232,6 +246,11 @@ class StiffOperator:
     def apply(self, X: Array) -> Array:
         """E⁻¹ M X for a tall, thin array X."""
         Z = lazy.apply(self._M, X)
+        if is_complex(Z) and not is_complex(X) and not dtype_name(self._M.dtype).startswith("complex"):
+            raise TypeError(
+                f"{kind(self._M)} of SemiLinear returns complex values for a real state: start from "
+                f"Y0.astype('complex128'), and give the operator a complex dtype"
+            )
         return Z if self._solve is None else self._solve(Z)
 
     def compressed(self, U: Array) -> Array:
@@ -274,7 +293,7 @@ class StiffOperator:
     def _shifted_solver(self, s: float) -> Any:
         M = self._M
         if not (is_array(M) or is_sparse(M)):
-            return functools.partial(M.solve, s)
+            return self._checked_solver(s)
         if self._E is not None:
             return Solver(self._E - s * M, "E - sA")
         if is_sparse(M):
@@ -284,6 +303,32 @@ class StiffOperator:
                 from scipy.sparse import identity
             return Solver(identity(M.shape[0], dtype=M.dtype, format="csc") - s * M, "I - sA")
         return Solver(eye(M.shape[0], M) - s * M, "I - sA")
+
+    def _checked_solver(self, s: float) -> Any:
+        """The solver that an Action came with; its first result is tested."""
+        tested = False
+
+        def solve(X: Array) -> Array:
+            nonlocal tested
+            Z = self._M.solve(s, X)
+            if not tested:
+                if tuple(Z.shape) != tuple(X.shape):
+                    raise ValueError(
+                        f"solve of an Action must return an array of the shape of X, {tuple(X.shape)}, got {kind(Z)}"
+                    )
+                EZ = Z if self._E is None else lazy.apply(self._E, Z)
+                MZ = s * lazy.apply(self._M, Z)
+                residual = norm(EZ - MZ - X)
+                if not residual <= 1e6 * eps(X) * (norm(EZ) + norm(MZ) + norm(X)):
+                    name = "I" if self._E is None else "E"
+                    raise ValueError(
+                        f"solve(s, X) of an Action is not the inverse of {name} - s M: for s = {s:.3g} its residual is "
+                        f"{residual / norm(X):.1e} ‖X‖; mind the sign"
+                    )
+                tested = True
+            return Z
+
+        return solve
 
     def coordinates(self, like: Array) -> Coordinates:
         """The decomposition, as arrays in the library of ``like``; made at the first call."""
@@ -316,6 +361,9 @@ class Solver:
     def __init__(self, E: Any, name: str = "E of SemiLinear"):
         self._E, self._name = E, name
         self._factors: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_factors": None}  # SuperLU objects do not pickle
 
     def factorise(self) -> None:
         """Make the LU factorisation, or raise a ValueError where E is singular."""
@@ -357,8 +405,6 @@ def _sparse_lu(E: Any, name: str) -> Any:
 
 
 def _hermitian(M: Array) -> bool:
-    from dlra.backend import eps
-
     return norm(M - H(M)) <= 100 * eps(M) * norm(M)
 
 
@@ -366,14 +412,39 @@ def _is_adjoint(B: Any, A: Any) -> bool:
     """Tell whether B = Aᴴ entry by entry, so that one decomposition serves both sides."""
     if is_sparse(A) and is_sparse(B):
         return A.shape == B.shape and (abs(A - B.conj().T)).nnz == 0
+    if isinstance(A, Action) and isinstance(B, Action):
+        return (A is B and A.hermitian) or B.is_adjoint_of(A)
     if is_array(A) and is_array(B) and A.shape == B.shape and A.dtype == B.dtype:
         return bool(namespace(A, B).all(conj(B).mT == A))
     return False
 
 
+def _acts_as_adjoint(B: Any, A: Any) -> bool:
+    """Tell whether B = Aᴴ where one of them is a LinearOperator, from one random vector."""
+    if not (is_linear_operator(A) or is_linear_operator(B)) or A.shape != B.shape:
+        return False
+    x = np.random.default_rng(0).standard_normal((A.shape[0], 1))
+    expected = lazy.apply(A, x)
+    return norm(lazy.apply_adjoint(B, x) - expected) <= 1e-10 * norm(expected)
+
+
+def _admitted(name: str, M: Any) -> Any:
+    """M with entries in floating point; raises where they are no finite numbers."""
+    if not (is_array(M) or is_sparse(M)):
+        return M
+    if dtype_name(M.dtype) not in DTYPES:
+        if not dtype_name(M.dtype).startswith(("int", "uint", "bool", "float")):
+            raise TypeError(f"{name} of SemiLinear must hold numbers, got dtype {dtype_name(M.dtype)}")
+        M = M.astype(np.float64) if is_sparse(M) else astype(M, "float64")
+    entries = M.tocsr().data if is_sparse(M) else M
+    if not all_finite(entries):
+        raise ValueError(f"{name} of SemiLinear contains NaN or infinite values")
+    return M
+
+
 def _row_sum(M: Any) -> float:
     """The largest sum of moduli along a row."""
-    if is_linear_operator(M):
+    if is_linear_operator(M) or isinstance(M, Action):
         return math.nan
     sums = abs(M).sum(axis=1) if is_sparse(M) else namespace(M).sum(abs(M), axis=1)
     return float(sums.max()) if is_sparse(M) else float(namespace(M).max(sums))
@@ -406,6 +477,7 @@ def _check_adjoint(name: str, M: Any) -> None:
 def _check_definite(E: Any) -> None:
     """Raise a ValueError where E is Hermitian, but neither positive nor negative definite."""
     if is_sparse(E):
+        E = E.tocsc()
         if type(E).__module__.startswith("cupyx") or abs(E - E.conj().T).max() > 0:
             return
         from scipy.sparse.linalg import splu

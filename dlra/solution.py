@@ -103,6 +103,8 @@ class Solution:
         Times and states of each event.
     nfev, nsteps : int
         Evaluations of F and accepted steps; nfev includes rejected ones and the location of events.
+    t_start : float
+        Where the run began, t0.
     nrejected : int
         Rejected attempts, where the step adapts.
     status : int
@@ -123,6 +125,7 @@ class Solution:
     status: int
     message: str
     nrejected: int = 0
+    t_start: float = float("nan")
     method: str = ""
     saved: list[Any] | None = None
     t_events: list[list[float]] = field(default_factory=list)
@@ -156,17 +159,21 @@ class Solution:
         array, shape (k,)
             NaN where a part of the budget is unknown (the time part with a fixed step).
         """
-        mu = float(mu)
-        elapsed = np.abs(np.diff(self.t))
-        added = np.diff(np.asarray(self.errors.total, dtype=np.float64))
-        bound = np.empty(len(self.t))
-        total = float(initial) + (float(self.errors.total[0]) if len(self.t) else 0.0)
-        for i in range(len(self.t)):
-            if i:  # what was added since the last stored time counts from the worst moment in between
-                growth = math.exp(mu * elapsed[i - 1])
-                total = growth * total + max(1.0, growth) * added[i - 1]
-            bound[i] = total
-        return bound
+        if isinstance(mu, bool) or not isinstance(mu, (int, float, np.number)):
+            raise TypeError(
+                f"mu must be a number, the one-sided Lipschitz constant of F, got {type(mu).__name__}"
+            )
+        if not 0 <= initial < math.inf:
+            raise ValueError(f"initial must be the norm of the error of Y0, finite and >= 0, got {initial}")
+        times = np.concatenate(([self.t_start if math.isfinite(self.t_start) else self.t[0]], self.t))
+        totals = np.concatenate(([0.0], np.asarray(self.errors.total, dtype=np.float64)))
+        bound = np.empty(len(times))
+        bound[0] = initial
+        with np.errstate(over="ignore"):
+            growth = np.exp(float(mu) * np.abs(np.diff(times)))
+        for i, factor in enumerate(growth):  # what was added in between counts from its worst moment
+            bound[i + 1] = factor * bound[i] + max(1.0, factor) * (totals[i + 1] - totals[i])
+        return bound[1:]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to an HDF5 file, atomically: a failure leaves an earlier file as it was.
@@ -291,6 +298,7 @@ def pack_solution(solution: Solution) -> dict[str, Any]:
         "nfev": solution.nfev,
         "nsteps": solution.nsteps,
         "nrejected": solution.nrejected,
+        "t_start": solution.t_start,
         "status": solution.status,
         "message": solution.message,
         "method": solution.method,

@@ -271,7 +271,7 @@ class Exponential:
     def __call__(self, t: float, h: float, equation: Equation) -> Steps[Slopes]:
         X0, operators = equation.X, _operators(equation, self.rtol)
         N0 = yield from _first_rest(t, equation)
-        with _failing(t, equation):
+        with _failing(t, equation, self):
             increments = [h * L.phi1(h, L.image(X) + N) for L, X, N in zip(operators, X0, N0, strict=True)]
         if not all(all_finite(dX) for dX in increments):
             raise StageError(
@@ -281,7 +281,7 @@ class Exponential:
             return increments
         (values,) = yield [equation.ask(t + h, _sums(X0, increments))]
         N1 = equation.slopes(t + h, values, rest=True)
-        with _failing(t, equation):
+        with _failing(t, equation, self):
             corrections = [h * L.phi2(h, b - a) for L, a, b in zip(operators, N0, N1, strict=True)]
         return _sums(increments, corrections)
 
@@ -318,15 +318,17 @@ class Implicit:
     def __call__(self, t: float, h: float, equation: Equation) -> Steps[Slopes]:
         X0, operators = equation.X, _operators(equation, self.rtol)
         N0 = yield from _first_rest(t, equation)
-        with _failing(t, equation):
+        with _failing(t, equation, self):
             LX = [L.image(X) for L, X in zip(operators, X0, strict=True)]
             D1 = [
                 L.resolvent(_GAMMA * h, _GAMMA * h * (image + N))
                 for L, image, N in zip(operators, LX, N0, strict=True)
             ]
-        (values,) = yield [equation.ask(t + _GAMMA * h, _sums(X0, D1))]
-        N1 = equation.slopes(t + _GAMMA * h, values, rest=True)
-        with _failing(t, equation):
+        N1 = N0
+        if not equation.constant:
+            (values,) = yield [equation.ask(t + _GAMMA * h, _sums(X0, D1))]
+            N1 = equation.slopes(t + _GAMMA * h, values, rest=True)
+        with _failing(t, equation, self):
             return [
                 L.resolvent(
                     _GAMMA * h, h * (image + (1 - _GAMMA) * L.image(D) + _DELTA * a + (1 - _DELTA) * b)
@@ -376,7 +378,9 @@ def resolve(substep: Any) -> Any:
 
 def is_explicit(substep: Any, linear: bool) -> bool:
     """Whether a substep is one step of an explicit scheme, for a field with or without a stiff linear part."""
-    return isinstance(substep, RungeKutta) or (isinstance(substep, Auto) and not linear)
+    return isinstance(substep, RungeKutta) or (
+        isinstance(substep, (Auto, Exponential, Implicit)) and not linear
+    )
 
 
 def _stages(
@@ -438,12 +442,14 @@ def _first_rest(t: float, equation: Equation) -> Steps[Slopes]:
 
 
 @contextlib.contextmanager
-def _failing(t: float, equation: Equation) -> Iterator[None]:
+def _failing(t: float, equation: Equation, substep: Any) -> Iterator[None]:
     """Name the time and the stage of a failure in the stiff linear part."""
     try:
         yield
     except NoConvergence as error:
         raise StageError(
-            t, equation.stage, f"{error}; reduce dt, give A and B with solves (sparse matrices, or dlra.Action with "
-            f"solve=...), or loosen the tolerance, substep=dlra.substeps.Exponential(rtol=...)"
-        ) from None  # fmt: skip
+            t,
+            equation.stage,
+            f"{error}; take a smaller step, give A and B with solves (sparse matrices, or dlra.Action with solve=...) "
+            f"where they have none, or loosen substep=dlra.substeps.{type(substep).__name__}(rtol=...)",
+        ) from None

@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from dlra.backend import Array, astype, dtype_name, eps, is_array, is_complex, namespace, product
-from dlra.krylov import SHIFT, thin_function
+from dlra.backend import Array, astype, dtype_name, eps, is_array, is_complex, namespace, norm, product
+from dlra.krylov import SHIFT, NoConvergence, thin_function
 from dlra.phi import Coordinates, SylvesterFlow
 
 __all__ = ["Sylvester"]
+
+_SCHUR = 1500
+"""Largest size at which a matrix without well-conditioned eigenvectors is brought to Schur form."""
 
 
 class Sylvester:
@@ -58,11 +61,16 @@ class Sylvester:
 
     def resolvent(self, s: float, Z: Array) -> Array:
         """(I - s𝓛)⁻¹ Z."""
-        large = self._left is not None and not is_array(self._left)
-        thin = self._thin or (
-            large and not self._flow.diagonal
-        )  # the alternative is a dense Schur decomposition
-        return self._function(s, Z, lambda flow, Z: flow.resolvent(s, Z), thin)
+        thin = self._thin
+        if not thin and self._left is not None and not is_array(self._left):
+            thin = not self._flow.diagonal and Z.shape[0] > _SCHUR
+        X = self._function(s, Z, lambda flow, Z: flow.resolvent(s, Z), thin)
+        if thin:
+            image = s * self.image(X)
+            residual, size = norm(X - image - Z), norm(X) + norm(image) + norm(Z)
+            if not residual <= 1e3 * max(self._rtol, eps(Z)) * size:
+                raise NoConvergence(f"the residual of a Krylov solve is {residual / size:.1e} of its terms")
+        return X
 
     def _function(self, s: float, Z: Array, function: Any, thin: bool | None = None) -> Array:
         """A function of 𝓛, given in coordinates, applied to Z; ``s`` is a good pole for Krylov subspaces."""

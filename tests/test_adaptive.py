@@ -632,7 +632,9 @@ def test_the_controller():
     steps = control.StepControl(rtol=1e-3, atol=1e-6, span=10.0, order=2)
     assert steps.allowed(1.0, 5.0) == pytest.approx((1e-6 + 5e-3) / 10)
     assert steps.allowed(-1.0, 5.0) == steps.allowed(1.0, 5.0)
-    assert steps.allowed(1e-9, 5.0) == pytest.approx((1e-6 + 5e-3) * 1e-4), "a floor for initial layers"
+    assert steps.allowed(1e-9, 5.0) == pytest.approx((1e-6 + 5e-3) * 1e-3), "a floor for initial layers"
+    assert steps.allowed(1e-9, 5.0, spent=1.0) == pytest.approx((1e-6 + 5e-3) * 1e-10), "not for ever"
+    assert steps.excess(1e-3) == pytest.approx(9e-4) and steps.excess(1.0) == 0.0
     assert steps.factor(math.inf, 1.0) == steps.SMALLEST and steps.factor(0.0, 1.0) == steps.LARGEST
     assert steps.factor(4.0, 1e-3) == pytest.approx(0.9 / 2), "a rejected step forgets the past"
     assert steps.factor(0.25, 0.25) == pytest.approx(0.9 * 4 ** (0.3 / 2))

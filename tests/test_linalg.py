@@ -423,3 +423,25 @@ def test_norm_neither_overflows_nor_underflows(typed_eager_library):
     assert norm(library.asarray(np.zeros((3, 0), dtype=dtype))) == 0.0
     assert np.isnan(norm(library.asarray(np.full((2, 2), np.nan, dtype=dtype))))
     assert norm(library.asarray(np.asarray([[np.inf, 1.0]], dtype=dtype))) == np.inf
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", ["random", "tiny", "graded", "dependent", "inside", "mixed"])
+def test_tall_matrices_are_augmented_as_well_by_products(monkeypatch, rng, dtype, case):
+    """Block Gram-Schmidt beyond some number of rows: the same span as Householder QR, as orthonormal."""
+    m, r = 400, 8
+    U0, X = random_orthonormal(rng, m, r, dtype), normal(rng, (m, r), dtype)
+    X = {
+        "random": X,
+        "tiny": U0 + 1e-3 * eps(dtype) ** 0.5 * X,
+        "graded": X * 10.0 ** -np.arange(r),
+        "dependent": np.repeat(X[:, : r // 2], 2, axis=1),
+        "inside": U0 @ X[:r],
+        "mixed": np.concatenate((U0[:, :4], 1e-12 * X[:, 4:]), axis=1),
+    }[case].astype(dtype)
+    expected = linalg.augment(U0, X)
+    monkeypatch.setattr(linalg, "_TALL", 10)
+    U = linalg.augment(U0, X)
+    assert U.shape == expected.shape and np.array_equal(U[:, :r], U0)
+    assert orthonormality(U) <= 40 * eps(dtype)
+    assert distance_to_span(X, U) <= 40 * eps(dtype)

@@ -62,7 +62,7 @@ class Integrator(ABC):
         if field.increments and not self.takes_increments:
             raise TypeError(
                 f"{type(self).__name__} needs values of F, but Increments gives integrals only; use BUG, AugmentedBUG, "
-                f"ParallelBUG or ProjectorSplitting"
+                f"ParallelBUG, ProjectorSplitting or Galerkin"
             )
 
     def prepared(self, Ys: Members, field: Any) -> Members:
@@ -149,6 +149,12 @@ class RankAdaptive(Integrator):
     def has_tolerance(self) -> bool:
         """Whether a tolerance for the rank is given."""
         return any(any(g) if isinstance(g, Sequence) else g != 0 for g in (self.rtol, self.atol))
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the rank may change."""
+        bounds = self.max_rank if isinstance(self.max_rank, Sequence) else [self.max_rank]
+        return self.has_tolerance or any(bound is not None for bound in bounds)
 
     def options(self, i: int) -> tuple[float, float, int, int | None]:
         """The options rtol, atol, min_rank, max_rank of member i."""
@@ -249,7 +255,11 @@ def normal_component(Ys: Members, slopes: list[Array] | None) -> float:
     miss."""
     if slopes is None:
         return math.nan
-    parts = [norm(F[Y.rank :, Y.rank :]) for Y, F in zip(Ys, slopes, strict=True) if isinstance(Y, LowRank)]
+    parts = [
+        norm(F[Y._U.shape[1] :, Y._V.shape[1] :])
+        for Y, F in zip(Ys, slopes, strict=True)
+        if isinstance(Y, LowRank)
+    ]
     return math.hypot(*parts)
 
 

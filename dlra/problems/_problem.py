@@ -11,7 +11,7 @@ import numpy as np
 
 from dlra._entrywise import entrywise
 from dlra._factors import check_int
-from dlra.backend import Array, H, namespace, to_host
+from dlra.backend import Array, H, conj, is_complex, namespace, to_host
 from dlra.backend import norm as array_norm
 from dlra.lazy import matmul
 from dlra.lowrank import LowRank
@@ -202,8 +202,9 @@ def trace(t: float, Y: Any) -> float:
     """Trace."""
     if isinstance(Y, LowRank):
         U, S, V = Y.factors
-        return float(namespace(U).sum((U @ S) * V))
-    return float(np.trace(to_host(Y)))
+        total = namespace(U).sum((U @ S) * conj(V))
+        return float(namespace(U).real(total) if is_complex(total) else total)
+    return float(np.trace(to_host(Y)).real)
 
 
 def quadratic(Y: Any, A: Any, B: Any = None) -> float:
