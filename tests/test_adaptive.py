@@ -21,8 +21,10 @@ from dlra import (
     LowRank,
     MidpointBUG,
     ParallelBUG,
+    ProjectedExponential,
     ProjectedRungeKutta,
     ProjectorSplitting,
+    RandomizedSVD,
     RungeKuttaBUG,
     SecondOrderParallelBUG,
     SemiLinear,
@@ -653,3 +655,63 @@ def test_the_estimate_of_the_normal_component_is_unbiased():
         assert wide.rank == 7 and relative_error(wide, Y) < 1e-14
         assert bits(wide.U[:, :3]) == bits(Y.U) and bits(wide.V[:, :3]) == bits(Y.V)
         assert control.normal_estimate(wide, Q, (2,))[0] < exact
+
+
+@pytest.mark.parametrize("where", ["save", "event"])
+@pytest.mark.parametrize("method", [MidpointBUG(), ParallelBUG()], ids=lambda m: m.name)
+def test_a_run_ended_by_a_users_function_resumes_with_the_same_bits(method, where, tmp_path):
+    """The step length is that of the last state that became part of the run."""
+    pytest.importorskip("h5py")
+    rng = np.random.default_rng(14)
+    A, Q = normal(rng, (M, M)), normal(rng, (M, 3)) @ normal(rng, (3, N))
+    F = factored(lambda t, Y: A @ Y * math.cos(3 * t) + math.exp(-200 * (t - 0.5) ** 2) * 10 * Q)
+    Y0, path, armed = random_lowrank(rng, M, N, 2), tmp_path / "run.h5", [False]
+
+    def watch(state):
+        if armed[0] and state.t > 0.55:
+            raise ArithmeticError
+        return state.t
+
+    options = {"rtol": 3e-2 if method.order == 1 else 1e-4, "rng": 1}
+    options |= {"save": watch} if where == "save" else {"events": Event(lambda s: watch(s) - 2.0)}
+    whole = dlra.solve(F, (0, 1), Y0, method, **options)
+    armed[0] = True
+    part = dlra.solve(F, (0, 1), Y0, method, **options, checkpoint=path, throw=False)
+    assert part.status == -1 and 3 < part.nsteps < whole.nsteps
+    armed[0] = False
+    resumed = dlra.solve(F, (0, 1), Y0, method, **options, resume=path)
+    assert solution_bits(resumed) == solution_bits(whole) and resumed.nrejected == whole.nrejected
+
+
+@pytest.mark.filterwarnings("ignore:overflow|invalid value")
+@pytest.mark.parametrize(
+    "method", [StepTruncation("dopri5"), ProjectedRungeKutta("dopri5")], ids=lambda m: m.name
+)
+def test_growth_beyond_the_largest_number(method):
+    """Y' = 1000 Y overflows at t = 0.71."""
+    Y0 = random_lowrank(np.random.default_rng(15), M, N, 2)
+    with pytest.raises(SolveError) as caught:
+        dlra.solve(factored(lambda t, Y: 1e3 * Y), (0, 2), Y0, method, rtol=1e-2)
+    solution = caught.value.solution
+    assert 0.5 < solution.t_final < 0.72 and math.isfinite(solution.y_final.norm())
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_projected_exponential_steps_of_a_state_that_has_all_but_vanished(order):
+    A = -np.diag(np.arange(1.0, M + 1))
+    Y0 = 1e-270 * random_lowrank(np.random.default_rng(16), M, N, 2)
+    for options in ({"rtol": 1e-3}, {"dt": 0.25}):
+        method = ProjectedExponential(order)
+        Y = dlra.solve(SemiLinear(A), (0, 1), Y0, method, **options).y_final
+        assert 0 < Y.norm() < Y0.norm()
+
+
+@pytest.mark.filterwarnings("ignore:about .* is normal to the tangent space")
+def test_a_nonterminal_event_leaves_the_random_numbers_untouched():
+    F, Y0, _ = known()
+    plain, watched = (
+        dlra.solve(F, (0, 1), Y0, RandomizedSVD(rtol=1e-3), rng=3, events=events, dt=0.125)
+        for events in (None, Event(lambda s: s.t - 0.41))
+    )
+    assert len(watched.t_events[0]) == 1
+    assert bits(watched.y) == bits(plain.y) and watched.t.tolist() == plain.t.tolist()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -14,7 +15,16 @@ from numpy.linalg import norm, svd
 from scipy.sparse.linalg import aslinearoperator
 
 import dlra
-from dlra import BUG, AugmentedBUG, Galerkin, Increments, LowRank, ParallelBUG, ProjectorSplitting
+from dlra import (
+    BUG,
+    AugmentedBUG,
+    DlraWarning,
+    Galerkin,
+    Increments,
+    LowRank,
+    ParallelBUG,
+    ProjectorSplitting,
+)
 from dlra.integrators import Integrator, by_name, names
 
 EXACT = [BUG(), AugmentedBUG(), *(ProjectorSplitting(order=k) for k in (1, 2, 4))]
@@ -175,3 +185,91 @@ def test_an_integrator_of_ones_own_is_refused():
         dlra.citation("nothing")
     with pytest.raises(TypeError):
         dlra.citation(3)
+
+
+# ---- frames as they come -----------------------------------------------------------------------------------------
+
+
+def frames(count=5):
+    """Frames of rank 1 with entries up to 255, rising and falling."""
+    a, b = np.arange(1, 13), np.arange(1, 10)
+    return [np.outer(a, b) * (1 + k % 2) for k in range(count)]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint64"])
+def test_integer_frames_do_not_wrap_around(dtype):
+    films = frames()
+    Y0 = LowRank.from_dense(films[0].astype("float64"), rank=1)
+    solution = dlra.solve(Increments(lambda t: films[round(t)].astype(dtype)), (0, 4), Y0, dt=1.0)
+    for t, Y in zip(solution.t, solution.y, strict=True):
+        assert relative_error(Y, films[round(t)].astype("float64")) < 1e-12
+
+
+def test_frames_of_booleans():
+    on = np.zeros((12, 9), dtype=bool)
+    on[2:5, 3:6] = True
+    films = [on, on & (np.arange(9) != 4), on]
+    Y0 = LowRank.from_dense(on.astype("float64"), rank=1)
+    solution = dlra.solve(Increments(lambda t: films[round(t)]), (0, 2), Y0, dt=1.0)
+    for film, Y in zip(films, solution.y, strict=True):
+        assert relative_error(Y, film.astype("float64")) < 1e-12
+
+
+@pytest.mark.parametrize("method", EXACT, ids=lambda m: f"{m.name}-{m.order}")
+@pytest.mark.parametrize("form", [np.asarray, scipy.sparse.csr_array], ids=["dense", "sparse"])
+def test_a_buffer_that_is_refilled(form, method):
+    A = Moving(12, 9, 3)
+    buffer = form(A(0.0))
+
+    def refilled(t):
+        (buffer if form is np.asarray else buffer.data)[...] = (
+            form(A(t)) if form is np.asarray else form(A(t)).data
+        )
+        return buffer
+
+    solution = dlra.solve(Increments(refilled), (0, 1), A.state(0), method, dt=0.25)
+    assert relative_error(solution.y_final, A(1)) < 1e-11
+
+
+@pytest.mark.parametrize(
+    ("value", "shape"),
+    [(np.ones((1, 9)), r"\(1, 9\)"), (2.0, "2.0|float"), (np.ones(()), r"\(\)|0-d|scalar")],
+)
+@pytest.mark.parametrize("whole", [True, False], ids=["values", "differences"])
+def test_a_matrix_of_the_wrong_shape_is_named(whole, value, shape):
+    """It would broadcast."""
+    field = Increments((lambda t: value) if whole else (lambda t0, t1: value))
+    with pytest.raises((TypeError, ValueError), match=rf"\bA\b.*({shape})"):
+        dlra.solve(field, (0, 1), Moving(12, 9, 3).state(0), dt=0.5)
+
+
+# ---- jumps -------------------------------------------------------------------------------------------------------
+
+
+def jump():
+    """A matrix of rank 1, joined at once by another one orthogonal to it on both sides."""
+    rng = np.random.default_rng(30)
+    U, V = (np.linalg.qr(rng.standard_normal((k, 2)))[0] for k in (12, 9))
+    A = [np.outer(U[:, 0], V[:, 0]), np.outer(U[:, 0], V[:, 0]) + np.outer(U[:, 1], V[:, 1])]
+    return (lambda t: A[int(t > 0.5)]), LowRank(U[:, :1], None, V[:, :1])
+
+
+def test_a_jump_to_new_directions_is_followed_where_the_rank_is_free():
+    A, Y0 = jump()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        solution = dlra.solve(Increments(A), (0, 1), Y0, AugmentedBUG(rtol=1e-6), dt=0.25)
+    assert solution.rank.tolist() == [1, 1, 1, 2, 2]
+    for t, Y in zip(solution.t, solution.y, strict=True):
+        assert relative_error(Y, A(t)) < 1e-10
+    assert np.all(np.isfinite(solution.errors.normal))
+
+
+@pytest.mark.parametrize("method", EXACT, ids=lambda m: f"{m.name}-{m.order}")
+def test_a_jump_that_is_lost_is_warned_about_once(method):
+    A, Y0 = jump()
+    with pytest.warns(DlraWarning, match=r"A|bases|normal") as caught:
+        solution = dlra.solve(Increments(A), (0, 1), Y0, method, dt=0.25)
+    assert len([w for w in caught if issubclass(w.category, DlraWarning)]) == 1
+    assert solution.rank.tolist() == [1] * 5
+    assert np.all(np.isfinite(solution.errors.normal)) and solution.errors.normal[-1] > 0.3

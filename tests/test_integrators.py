@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import math
 import types
+import warnings
 from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from helpers import (
     DTYPES,
     M,
@@ -33,6 +35,7 @@ import dlra
 from dlra import (
     BUG,
     AugmentedBUG,
+    DlraWarning,
     Galerkin,
     LowRank,
     MidpointBUG,
@@ -40,10 +43,13 @@ from dlra import (
     ProjectorSplitting,
     SecondOrderParallelBUG,
     SemiLinear,
+    SolveError,
     factored,
+    substeps,
 )
 from dlra.field import Field, Value
 from dlra.integrators import Ask, Integrator, StepResult, by_name, drive, names, together
+from dlra.integrators._base import normal_component
 from dlra.substeps import Adaptive
 
 pytestmark = pytest.mark.filterwarnings("ignore:about .* is normal to the tangent space")
@@ -821,3 +827,56 @@ def test_an_integrator_of_ones_own(rng):
     Id = np.eye(6)
     assert relative_error(solution.y_final, (Id + 0.1 * B) @ (Id + 0.1 * B) @ dense(Y0)) < 1e-13
     assert solution.nfev == 2 and "TruncatedEuler(" in solution.method
+
+
+# ---- explicit or not, wide or not ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("substep", ["exponential", "exponential-euler", "implicit", "rk4", "auto"])
+def test_without_a_linear_part_every_scheme_of_fixed_length_is_explicit(substep):
+    assert substeps.is_explicit(substeps.resolve(substep), False)
+    assert substeps.is_explicit(substeps.resolve(substep), True) == (substep == "rk4")
+    Y0 = random_lowrank(np.random.default_rng(50), M, N, 2)
+    F = factored(lambda t, Y: -3e3 * Y)
+    with pytest.raises(SolveError, match="blows up.*explicit method"):
+        dlra.solve(F, (0, 10), Y0, AugmentedBUG(substep=substep), dt=0.1)
+
+
+def test_the_normal_component_where_the_sides_have_different_widths():
+    rng = np.random.default_rng(51)
+    Y = LowRank(random_orthonormal(rng, M, 4), normal(rng, (4, 2)), random_orthonormal(rng, N, 2))
+    slope = normal(rng, (7, 5))
+    assert normal_component((Y,), [slope]) == pytest.approx(np.linalg.norm(slope[4:, 2:]))
+
+
+def test_a_fixed_rank_that_cannot_hold_the_solution_is_noticed_once():
+    rng = np.random.default_rng(52)
+    Q, Y0 = normal(rng, (M, 4)) @ normal(rng, (4, N)), random_lowrank(rng, M, N, 2)
+    with pytest.warns(DlraWarning) as caught:
+        dlra.solve(factored(lambda t, Y: Q), (0, 1), Y0, AugmentedBUG(), dt=0.1)
+    assert sum("of the norm of the state" in str(w.message) for w in caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dlra.solve(factored(lambda t, Y: -Y), (0, 1), Y0, AugmentedBUG(), dt=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:the step from t = .* drops")
+def test_a_sparse_field_may_rewrite_one_matrix():
+    rng = np.random.default_rng(53)
+    pattern = sp.random_array((M, N), density=0.4, rng=rng, format="csr")
+    Y0, one = random_lowrank(rng, M, N, 3), pattern.copy()
+
+    def fresh(t, Y):
+        result = pattern.copy()
+        result.data *= math.cos(5 * t)
+        return result
+
+    def rewritten(t, Y):
+        one.data[...] = pattern.data * math.cos(5 * t)
+        return one
+
+    for method in ("augmented-bug", "midpoint-bug", "projected-runge-kutta", "step-truncation"):
+        first, other = (
+            dlra.solve(factored(F), (0, 1), Y0, method, dt=0.25).y_final for F in (fresh, rewritten)
+        )
+        assert bits(first) == bits(other), method

@@ -200,3 +200,42 @@ def test_the_partial_solution_of_a_failure_can_be_saved(tmp_path):
         solved(max_steps=2)
     caught.value.solution.save(tmp_path / "part.h5")
     assert Solution.load(tmp_path / "part.h5").message == str(caught.value)
+
+
+# ---- a-posteriori bounds -----------------------------------------------------------------------------------------
+
+
+def test_an_error_of_the_start_grows_from_t0_on():
+    """Also where t_eval leaves the initial state out."""
+    Y0 = random_lowrank(np.random.default_rng(3), 9, 7, 3)
+    for t_eval in ([1.0], [0.5, 1.0], None):
+        s = dlra.solve(factored(lambda t, Y: 0.1 * Y), (0, 1), Y0, rtol=1e-6, t_eval=t_eval)
+        bound = s.error_bound(5.0, initial=1e-3)
+        assert bound.shape == s.t.shape
+        assert np.all(bound >= 0.999e-3 * np.exp(5 * s.t)), (bound, s.t)
+        assert bound[-1] < 1.1 * (1e-3 + float(s.errors.total[-1])) * math.exp(5)
+
+
+def test_bounds_for_contracting_and_for_wildly_growing_fields():
+    Y0 = random_lowrank(np.random.default_rng(3), 9, 7, 3)
+    s = dlra.solve(factored(lambda t, Y: -Y), (0, 1), Y0, rtol=1e-6, t_eval=[0.5, 1.0])
+    bound = s.error_bound(-3.0, initial=1.0)
+    assert np.allclose(bound, np.exp(-3 * s.t), rtol=1e-3)
+    assert s.error_bound(1e6, initial=1.0)[-1] == math.inf
+    assert np.all(s.error_bound(-1e6, initial=1.0) < 1e-3)
+    backward = dlra.solve(factored(lambda t, Y: -Y), (1, 0), Y0, rtol=1e-6, t_eval=[0.0])
+    assert backward.error_bound(2.0, initial=1e-3)[-1] >= 0.999e-3 * math.exp(2)
+
+
+@pytest.mark.filterwarnings("ignore:the step from t = .* drops")
+@pytest.mark.parametrize("mu", ["5", None, True, [1.0], 1j])
+def test_a_rate_that_is_no_number_is_refused(mu):
+    with pytest.raises(TypeError, match="mu must be a number"):
+        solved().error_bound(mu)
+
+
+@pytest.mark.filterwarnings("ignore:the step from t = .* drops")
+@pytest.mark.parametrize("initial", [-1e-3, math.nan])
+def test_an_error_of_the_start_is_not_negative(initial):
+    with pytest.raises(ValueError, match="initial"):
+        solved().error_bound(1.0, initial=initial)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +21,7 @@ from dlra import (
     LowRank,
     ProjectedExponential,
     ProjectedRungeKutta,
+    ProjectorSplitting,
     SemiLinear,
     SolveError,
     problems,
@@ -317,3 +319,157 @@ def test_options_of_the_projected_exponential_methods(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         ProjectedExponential(**bad)
     assert replace(ProjectedExponential(), order=1) == ProjectedExponential(1)
+
+
+# ---- resolvents without eigenvectors -------------------------------------------------------------------------------
+
+
+def test_a_resolvent_of_matrices_far_from_normal_is_that_in_complex_arithmetic():
+    """No eigenvectors on the left, complex eigenvalues of a real matrix on the right."""
+    rng = np.random.default_rng(20)
+    A, B = -20 * np.eye(30) + 20 * np.eye(30, k=1), normal(rng, (24, 24))
+    assert np.any(np.linalg.eigvals(B).imag != 0)
+    Y0, method = random_lowrank(rng, 30, 24, 3), AugmentedBUG(substep="implicit")
+    real = dlra.step(SemiLinear(A, B), 0.0, 0.25, Y0, method)
+    assert real.dtype == np.float64
+    A, B, Y0 = (X.astype("complex128") for X in (A, B, Y0))
+    assert relative_error(real, dlra.step(SemiLinear(A, B), 0.0, 0.25, Y0, method)) < 1e-11
+    assert relative_error(real, Y0) > 0.1
+
+
+def test_the_implicit_substep_on_convection_and_diffusion():
+    """A matrix of order 100 whose eigenvectors are useless; order two, against the exact solution."""
+    m, C = 100, smooth(2, 100)
+    A = (
+        0.02 * laplacian(m) + 4 * (m + 1) * sp.diags_array([-0.5, 0.5], offsets=[-1, 1], shape=(m, m))
+    ).toarray()
+    Y0, steps = LowRank(smooth(size=m), None, C @ np.eye(2, 3) + smooth(size=m, phase=0.4)), (20, 40, 80)
+    exact = expm(0.1 * A) @ dense(Y0) @ expm(0.1 * A.T)
+    errors = [
+        relative_error(
+            dlra.solve(
+                SemiLinear(A, A.T), (0, 0.1), Y0, AugmentedBUG(substep="implicit"), dt=0.1 / N, t_eval=[0.1]
+            ).y_final,
+            exact,
+        )
+        for N in steps
+    ]
+    assert np.all(abs(slopes(steps, errors) - 2) < 0.4), errors
+    assert errors[-1] < 1e-2
+
+
+# ---- operators that are not what they are said to be ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda s, X, M: solve(np.eye(len(M)) + s * M, X),
+        lambda s, X, M: X,
+        lambda s, X, M: X[:3],
+    ],
+    ids=["sign", "identity", "shape"],
+)
+@pytest.mark.parametrize("substep", ["exponential", "implicit"])
+def test_a_wrong_solve_of_an_action_is_noticed(substep, wrong):
+    M = laplacian(30).toarray()
+    A = Action(30, lambda X: M @ X, solve=lambda s, X: wrong(s, X, M), hermitian=True)
+    Y0 = LowRank(smooth(size=30), None, smooth(size=30, phase=0.4))
+    with pytest.raises((SolveError, ValueError), match="solve"):
+        dlra.step(SemiLinear(A, A), 0.0, 0.01, Y0, AugmentedBUG(substep=substep))
+
+
+@pytest.mark.filterwarnings("ignore:ProjectorSplitting solves its S-step backward")
+@pytest.mark.parametrize(
+    "method",
+    [AugmentedBUG(substep="rk4"), ProjectorSplitting(), ProjectorSplitting(substep="rk4")],
+    ids=repr,
+)
+def test_an_action_serves_explicit_substeps_and_splitting(method):
+    M = laplacian(30).toarray() / 900
+    A = Action(30, lambda X: M @ X, solve=lambda s, X: solve(np.eye(30) - s * M, X), hermitian=True)
+    Y0 = LowRank(smooth(size=30), None, smooth(size=30, phase=0.4))
+    fields = [SemiLinear(A, A), SemiLinear(M, M)]
+    found, expected = (dlra.solve(F, (0, 0.5), Y0, method, dt=0.25).y_final for F in fields)
+    assert relative_error(found, expected) < 1e-7 < relative_error(expected, Y0)
+
+
+@pytest.mark.parametrize("form", ["action", "operator"])
+@pytest.mark.parametrize("substep", ["rk4", "exponential"])
+def test_an_operator_with_complex_values_for_a_real_state_is_an_error(form, substep):
+    apply = lambda X: 1j * X  # noqa: E731
+    A = {
+        "action": lambda: Action(12, apply),
+        "operator": lambda: LinearOperator((12, 12), matvec=apply, matmat=apply, dtype="float64"),
+    }[form]()
+    Y0 = random_lowrank(np.random.default_rng(21), 12, 9, 2)
+    with pytest.raises((SolveError, TypeError, ValueError), match="complex"):
+        dlra.solve(SemiLinear(A), (0, 0.1), Y0, AugmentedBUG(substep=substep), dt=0.1)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csc_array, sp.dia_array], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("substep", ["exponential", "implicit", "rk4"])
+def test_integer_matrices_count_as_real_ones(form, substep):
+    A = (np.diag([-2] * 12) + np.eye(12, k=1) + np.eye(12, k=-1)).astype("int64")
+    Y0, method = random_lowrank(np.random.default_rng(22), 12, 12, 2), AugmentedBUG(substep=substep)
+    found, expected = (
+        dlra.solve(SemiLinear(form(X), form(X)), (0, 0.2), Y0, method, dt=0.1).y_final
+        for X in (A, A.astype("float64"))
+    )
+    assert relative_error(found, expected) < 1e-13
+
+
+@pytest.mark.parametrize("which", ["A", "B", "E"])
+@pytest.mark.parametrize("spoilt", ["object", "nan", "inf", "sparse nan"])
+def test_entries_that_are_no_finite_numbers_are_refused(which, spoilt):
+    good = {"A": -np.eye(12), "B": -np.eye(12), "E": np.eye(12)}
+    bad = good[which].copy()
+    if spoilt == "object":
+        bad = bad.astype(object)
+    else:
+        bad[3, 3] = math.inf if spoilt == "inf" else math.nan
+    good[which] = sp.csc_array(bad) if spoilt == "sparse nan" else bad
+    Y0 = random_lowrank(np.random.default_rng(23), 12, 12, 2)
+    with pytest.raises((TypeError, ValueError), match=rf"\b{which}\b"):
+        dlra.solve(SemiLinear(good["A"], good["B"], E=good["E"]), (0, 0.1), Y0, dt=0.1)
+
+
+@pytest.mark.parametrize("substep", ["exponential", "implicit", "rk4"])
+@pytest.mark.parametrize("large", [True, False])
+def test_a_mass_matrix_in_any_sparse_format(krylov, large, substep):
+    krylov(large)
+    A, Y0 = laplacian() / 1e4, LowRank(smooth(), None, smooth(phase=0.4))
+    results = [
+        dlra.step(SemiLinear(A, A, E=mass().asformat(form)), 0.0, 0.1, Y0, AugmentedBUG(substep=substep))
+        for form in ("csc", "dia", "coo")
+    ]
+    assert all(relative_error(Y, results[0]) < 1e-12 for Y in results[1:])
+
+
+@pytest.mark.parametrize("substep", ["exponential", "implicit", "rk4"])
+def test_a_field_with_a_mass_matrix_pickles_after_use(krylov, substep):
+    krylov()
+    A, Y0 = laplacian() / 1e4, LowRank(smooth(), None, smooth(phase=0.4))
+    F, method = SemiLinear(A, A, E=mass()), AugmentedBUG(substep=substep)
+    expected = dlra.step(F, 0.0, 0.1, Y0, method)
+    again = pickle.loads(pickle.dumps(F))
+    assert relative_error(dlra.step(again, 0.0, 0.1, Y0, method), expected) < 1e-12
+
+
+@pytest.mark.parametrize("h", [1e-4, 1e-3, 1.0])
+def test_polynomial_subspaces_do_not_stop_at_a_wrong_result(krylov, h):
+    """From an eigenvector and a source that is small at first: right, or a failure that names the remedy."""
+    krylov()
+    A, rng = laplacian(2000), np.random.default_rng(0)
+    u = np.sin(np.pi * np.linspace(0, 1, 2002)[1:-1, None])
+    u /= np.linalg.norm(u)
+    Y0, C = LowRank(u, None, u), 1e-2 * random_orthonormal(rng, 2000, 1)
+    source, operator, method = LowRank(u, None, C), aslinearoperator(A), AugmentedBUG(max_rank=2)
+    expected = dlra.step(SemiLinear(A, A, source), 0.0, h, Y0, method)
+    try:
+        found = dlra.step(SemiLinear(operator, operator, source), 0.0, h, Y0, method)
+    except SolveError as error:
+        assert "Krylov" in str(error) and "dlra.Action" in str(error)
+        assert "declare" not in str(error), "it is declared"
+    else:
+        assert relative_error(found, expected) < 1e-8

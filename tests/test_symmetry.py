@@ -10,6 +10,7 @@ import pytest
 from helpers import M, R, dense, eps, normal, orthonormality, random_orthonormal, relative_error
 from manufactured import bits
 from numpy.linalg import eigvalsh, norm
+from scipy.sparse.linalg import aslinearoperator
 
 import dlra
 from dlra import (
@@ -396,3 +397,34 @@ def test_eigenvalues_of_both_signs_are_kept_by_modulus():
     assert is_hermitian(Y1) and eigvalsh(Y1.S) == pytest.approx(
         np.exp(-0.1) * np.array([-0.9, 1.0]), rel=1e-6
     )
+
+
+# ---- operators known by their action -------------------------------------------------------------------------------
+
+
+def test_an_operator_that_is_not_the_adjoint_is_noticed():
+    rng = np.random.default_rng(40)
+    A, B = (aslinearoperator(normal(rng, (M, M))) for _ in range(2))
+    Y0 = hermitian(rng)
+    with pytest.raises(ValueError, match=r"symmetric=True needs B = Aᴴ|declared symmetric"):
+        dlra.step(SemiLinear(A, B, symmetric=True), 0.0, 0.1, Y0)
+
+
+@REAL_AND_COMPLEX
+@pytest.mark.parametrize("substep", ["exponential", "implicit", "rk4"])
+def test_a_hermitian_action_for_both_sides_is_computed_once(substep, dtype):
+    rng = np.random.default_rng(41)
+    X = normal(rng, (M, M), dtype)
+    A, Y0 = -(X @ X.conj().T) / M, hermitian(rng, dtype=dtype)
+    action = dlra.Action(
+        M,
+        lambda X: A @ X,
+        solve=lambda s, X: np.linalg.solve(np.eye(M) - s * A, X),
+        hermitian=True,
+        dtype=dtype,
+    )
+    C, method = normal(rng, (M, 2), dtype) / 10, AugmentedBUG(substep=substep, max_rank=9)
+    fields = [SemiLinear(X, X, LowRank(C, None, C), symmetric=True) for X in (action, A)]
+    found, expected = (dlra.solve(F, (0, 0.2), Y0, method, dt=0.1).y_final for F in fields)
+    assert is_hermitian(found)
+    assert relative_error(found, expected) < 1e-7
