@@ -702,7 +702,7 @@ def test_projected_exponential_steps_of_a_state_that_has_all_but_vanished(order)
     Y0 = 1e-270 * random_lowrank(np.random.default_rng(16), M, N, 2)
     for options in ({"rtol": 1e-3}, {"dt": 0.25}):
         method = ProjectedExponential(order)
-        Y = dlra.solve(SemiLinear(A), (0, 1), Y0, method, **options).y_final
+        Y = dlra.solve(SemiLinear(A, None, lambda t, Y: 0.1 * Y), (0, 1), Y0, method, **options).y_final
         assert 0 < Y.norm() < Y0.norm()
 
 
@@ -710,7 +710,7 @@ def test_projected_exponential_steps_of_a_state_that_has_all_but_vanished(order)
 def test_a_nonterminal_event_leaves_the_random_numbers_untouched():
     F, Y0, _ = known()
     plain, watched = (
-        dlra.solve(F, (0, 1), Y0, RandomizedSVD(rtol=1e-3), rng=3, events=events, dt=0.125)
+        dlra.solve(F, (0, 1), Y0, RandomizedSVD(max_rank=3), rng=3, events=events, dt=0.125)
         for events in (None, Event(lambda s: s.t - 0.41))
     )
     assert len(watched.t_events[0]) == 1
