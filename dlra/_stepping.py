@@ -101,7 +101,7 @@ class FixedSteps:
         if normal > 0.05 * size and not self._said:
             self._said = True
             warnings.warn(
-                f"at t = {target:.6g} a part of A of norm {normal:.2g} ({normal / size:.0%} of the state) appears that "
+                f"at t = {target:.6g} a part of A of norm {normal:.2g} appears (the state has norm {size:.2g}) that "
                 f"the bases do not hold, and is lost; let the rank adapt (AugmentedBUG(rtol=...)), or raise it",
                 DlraWarning,
                 stacklevel=6,
@@ -116,8 +116,8 @@ class FixedSteps:
         if result.discarded > 0.01 * size:
             self._said = True
             warnings.warn(
-                f"the step from t = {t:.6g} drops {result.discarded / size:.1%} of the norm of the state: its rank "
-                f"cannot hold the solution; start from a higher one, or let it adapt (rtol=... of the method)",
+                f"the step from t = {t:.6g} drops a part of norm {result.discarded:.2g} (the state has norm "
+                f"{size:.2g}): its rank cannot hold the solution; start from a higher one, or let it adapt (rtol=... of the method)",
                 DlraWarning,
                 stacklevel=6,
             )

@@ -172,7 +172,8 @@ class Solution:
         with np.errstate(over="ignore"):
             growth = np.exp(float(mu) * np.abs(np.diff(times)))
         for i, factor in enumerate(growth):  # what was added in between counts from its worst moment
-            bound[i + 1] = factor * bound[i] + max(1.0, factor) * (totals[i + 1] - totals[i])
+            added = totals[i + 1] - totals[i]
+            bound[i + 1] = sum(g * x for g, x in ((factor, bound[i]), (max(1.0, factor), added)) if x != 0)
         return bound[1:]
 
     def save(self, path: str | os.PathLike[str]) -> None:
