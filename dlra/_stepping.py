@@ -117,7 +117,8 @@ class FixedSteps:
             self._said = True
             warnings.warn(
                 f"the step from t = {t:.6g} drops a part of norm {result.discarded:.2g} (the state has norm "
-                f"{size:.2g}): its rank cannot hold the solution; start from a higher one, or let it adapt (rtol=... of the method)",
+                f"{size:.2g}): its rank cannot hold the solution; start from a higher one, or let it adapt "
+                f"(rtol=... of the method)",
                 DlraWarning,
                 stacklevel=6,
             )
