@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["augment", "orthonormalize", "truncate"]
 
-_TALL = 5000
+_TALL = 800
 """Number of rows beyond which products beat Householder QR."""
 
 LEFT, RIGHT, BOTH = 1, 2, 3
@@ -89,7 +89,7 @@ def augment(U0: Array, X: Array) -> Array:
 
     Notes
     -----
-    Householder QR of [U0 | X], whose leading columns are replaced by ``U0``; beyond 5000 rows :func:`complement`, which
+    Householder QR of [U0 | X], whose leading columns are replaced by ``U0``; beyond 800 rows :func:`complement`, which
     needs products only. A Cholesky factorisation of [U0 | X] would lose orthogonality: its condition number grows as X
     tends to zero.
     """

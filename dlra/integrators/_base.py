@@ -268,7 +268,9 @@ def _sided(Y: LowRank, symmetric: bool) -> LowRank:
     if symmetric:
         core = Y.S if Y._V is Y._U else Y.S @ (H(Y._V) @ Y._U)
         core = hermitian_part(core)
-        size, asymmetry = Y.norm(), (Y - LowRank._make(Y._U, core, Y._U)).norm()
+        size = norm(Y.S)
+        same = Y._V is Y._U
+        asymmetry = norm(Y.S - core) if same else (Y - LowRank._make(Y._U, core, Y._U)).norm()
         if asymmetry <= 100 * eps(core) * size:
             return LowRank._make(Y._U, core, Y._U, BOTH)
         if asymmetry <= 1e-6 * size:
