@@ -17,11 +17,12 @@ from dlra import _checks as checks
 from dlra import integrators
 from dlra._step import rank_text, solve_error
 from dlra._stepping import AdaptiveSteps, FixedSteps, Taken, check_tolerance
-from dlra.backend import dtype_name, library, norm, to_host
+from dlra.backend import dtype_name, library, to_host
 from dlra.checkpoint import Checkpoint, Clock, check_resume, check_same_run
 from dlra.errors import DlraWarning, SolveError, StageError
 from dlra.field import Field
 from dlra.integrators import StepResult
+from dlra.integrators._base import state_norm
 from dlra.lowrank import LowRank
 from dlra.semilinear import SemiLinear
 from dlra.solution import (
@@ -74,7 +75,7 @@ class Run:
 
         self.t, self.nsteps = self.t0, 0
         self.budget = ErrorBudget(time=0.0) if self.dt is None else ErrorBudget()
-        self._norms = [_state_norm(self.Ys)]
+        self._norms = [state_norm(self.Ys)]
         self._start = _description(self.Ys)
         self._stored, self._nfev, self._rng_state = 0, 0, self.rng.bit_generator.state
         self.status, self.message = 0, f"Reached t = {self.t1:g}."
@@ -178,7 +179,7 @@ class Run:
 
     def _check_growth(self, h: float, Ys: tuple[Any, ...]) -> list[float]:
         """Notice an unstable explicit run long before it overflows: three steps, each with a hundredfold norm."""
-        norms = [*self._norms[-3:], _state_norm(Ys)]
+        norms = [*self._norms[-3:], state_norm(Ys)]
         if not math.isfinite(norms[-1]):
             raise StageError(self.t + h, "end of step", "the solution blows up: its norm overflows")
         suspect = len(norms) == 4 and all(0 < 100 * a < b for a, b in itertools.pairwise(norms))
@@ -421,10 +422,6 @@ class Run:
             self.record.saved = [revived(value, like[0]) for value in stored["saved"]]
 
 
-def _state_norm(Ys: tuple[Any, ...]) -> float:
-    return math.hypot(*(norm(Y.S if isinstance(Y, LowRank) else Y) for Y in Ys))
-
-
 def _parts(budget: ErrorBudget) -> tuple[float, float, float]:
     return budget.time, budget.truncation, budget.normal
 
@@ -442,7 +439,7 @@ def _description(Ys: tuple[Any, ...]) -> list[str]:
             total = (np.cos(np.arange(len(U))) @ U) @ S @ (np.cos(np.arange(len(V))) @ V).conj()
         else:
             total = np.cos(np.arange(math.prod(Y.shape))) @ to_host(Y).ravel()
-        size = _state_norm((Y,))
+        size = state_norm((Y,))
         share = np.round(complex(total) / size, 4) + 0.0 if size > 0 else 0.0
         texts.append(f"norm {size:.4g}, weighted sum {share:.4g}")
     return texts

@@ -14,6 +14,7 @@ from dlra.backend import Array, eps, norm
 from dlra.errors import DlraWarning, StageError
 from dlra.field import Field
 from dlra.integrators import Ask, Integrator, RankAdaptive, StepResult
+from dlra.integrators._base import state_norm
 from dlra.krylov import NoConvergence
 from dlra.lowrank import LowRank
 from dlra.sylvester import Sylvester
@@ -82,22 +83,14 @@ class FixedSteps:
     def _follow(self, t: float, h: float, target: float, landed: bool, Ys: Members, step: int) -> Taken:
         """A step after a matrix A(t): what its increment brings that is new is first taken into the bases."""
         (Y,), (G,) = Ys, first_value(self.field, Ask("start", t, Ys, t + h), step)
-        normal, _ = control.normal_estimate(Y, G, (step,))
+        largest, limit = Y.rank, 0.0
         if isinstance(self.integrator, RankAdaptive) and self.integrator.is_free:
-            rtol, atol, _, largest = self.integrator.options(0)
+            rtol, atol, _, max_rank = self.integrator.options(0)
+            largest = _largest(Y, max_rank)
             limit = max(atol, rtol * norm(Y.S), 10 * eps(Y._U) * norm(Y.S))
-            tries = 0
-            while normal > limit and (room := _room(Y, largest)) > 0:
-                tries += 1
-                wider = control.widened(
-                    Y, G, min(max(control.PROBES, Y.rank), room), (step, tries), (None, None)
-                )
-                if wider.rank == Y.rank:
-                    break
-                Y = wider
-                normal, _ = control.normal_estimate(Y, G, (step, tries, 1))
+        Y, normal = control.wide_enough(Y, G, limit, largest, (step,))
         result = self.take(t, h, (Y,), step)
-        size = _size(result.Ys)
+        size = state_norm(result.Ys)
         if normal > 0.05 * size and not self._said:
             self._said = True
             warnings.warn(
@@ -110,9 +103,9 @@ class FixedSteps:
 
     def _notice_dropped(self, t: float, Ys: Members, result: StepResult) -> None:
         """Warn, once, where a truncation to a prescribed rank drops a good part of the state."""
-        size = _size(result.Ys)
         if self._said or not isinstance(self.integrator, RankAdaptive) or self.integrator.has_tolerance:
             return
+        size = state_norm(result.Ys)
         if result.discarded > 0.01 * size:
             self._said = True
             warnings.warn(
@@ -181,13 +174,13 @@ class AdaptiveSteps:
 
     def take(self, t: float, h: float, Ys: Members, step: int) -> StepResult:
         """A step of length h as the one just accepted: in two halves, or at once, and from the same bases."""
-        return self._trial(t, h, self._wide or Ys, step, None, _size(Ys))[0]
+        return self._trial(t, h, self._wide or Ys, step, None, state_norm(Ys))[0]
 
     def accepted(self, t: float, h: float, target: float, landed: bool, Ys: Members, step: int) -> Taken:
         """The step from t towards target, as long as the tolerance allows."""
         start = first_value(self.field, Ask("start", t, Ys), step)
         self._notice_stiffness(t, h, Ys, start, step)
-        size, whole = _size(Ys), math.hypot(*map(control.size_estimate, Ys, start))
+        size, whole = state_norm(Ys), math.hypot(*map(control.size_estimate, Ys, start))
         planned, tried, rejected = self._h, False, self.rejected
         if planned is None:
             planned = self.control.first(size, whole)
@@ -198,9 +191,9 @@ class AdaptiveSteps:
             if abs(h) <= 16 * math.ulp(max(abs(t), abs(t + h))):
                 raise StageError(t, "step size", _TOO_SMALL)
             scale = max(size, abs(h) * whole)  # the state may grow from nothing
-            wide, normal = self._widened(Ys, start, h, scale, step)
             if not math.isfinite(scale):
                 raise StageError(t, "step size", "the solution blows up: its norm overflows")
+            wide, normal = self._widened(Ys, start, h, scale, step)
             try:
                 result, error, saturated = self._trial(t, h, wide, step, start, scale)
             except StageError as failure:
@@ -210,7 +203,7 @@ class AdaptiveSteps:
             if result is not None and saturated and (wider := self._joined(wide, result)) is not None:
                 Ys, rejected = wider, rejected + 1
                 continue
-            scale = scale if result is None else max(scale, _size(result.Ys))
+            scale = scale if result is None else max(scale, state_norm(result.Ys))
             allowed = max(self.control.allowed(h, scale, self._spent), 10 * _roundoff(Ys) * scale)
             ratio = error / allowed if allowed > 0 else (0.0 if error == 0 else math.inf)
             factor = self.control.factor(ratio, self._ratio)
@@ -318,17 +311,8 @@ class AdaptiveSteps:
         for i, (Y, G) in enumerate(zip(Ys, start, strict=True)):
             if isinstance(Y, LowRank):
                 limit = max(allowed, self._theta(i, Y)) / (abs(h) * math.sqrt(len(Ys)))
-                seed, tries = (step, i), 0
-                damped = self._damping(i, h, Y)
-                normal, _ = control.normal_estimate(Y, G, seed, damped=damped[0])
-                while self._free and normal > limit and self._room(i, Y) > 0:
-                    columns = min(max(control.PROBES, Y.rank), self._room(i, Y))
-                    tries += 1
-                    wider = control.widened(Y, G, columns, (*seed, tries), damped)
-                    if wider.rank == Y.rank:
-                        break
-                    Y = wider
-                    normal, _ = control.normal_estimate(Y, G, (*seed, tries, 1), damped=damped[0])
+                largest = Y.rank + self._room(i, Y) if self._free else Y.rank
+                Y, normal = control.wide_enough(Y, G, limit, largest, (step, i), self._damping(i, h, Y))
                 left.append(normal)
             out.append(Y)
         return tuple(out), math.hypot(*left)
@@ -366,7 +350,7 @@ class AdaptiveSteps:
     def _room(self, i: int, Y: LowRank) -> int:
         """By how many columns the bases of a member may grow."""
         assert isinstance(self.integrator, RankAdaptive)
-        return _room(Y, self.integrator.options(i)[3])
+        return _largest(Y, self.integrator.options(i)[3]) - Y.rank
 
     def _theta(self, i: int, Y: LowRank) -> float:
         """The truncation tolerance that the user gave."""
@@ -398,18 +382,13 @@ def check_tolerance(rtol: float, atol: float, Ys: Members) -> float:
 
 def _has_estimate(integrator: Integrator) -> bool:
     """Whether the method has an embedded estimate that is worth its cost: of order 4 per unit of time, or more."""
-    tableau = getattr(integrator, "tableau", None)
-    if tableau is None:
-        return False
-    from dlra.substeps import tableau as resolved
-
-    scheme = resolved(tableau)
-    return scheme.error is not None and scheme.order >= 5
+    scheme = getattr(integrator, "scheme", None)  # of the Runge-Kutta families
+    return scheme is not None and scheme.error is not None and scheme.order >= 5
 
 
-def _room(Y: LowRank, largest: int | None) -> int:
-    """By how many columns the bases of Y may grow."""
-    return min(*Y.shape, *(() if largest is None else (largest,))) - Y.rank
+def _largest(Y: LowRank, max_rank: int | None) -> int:
+    """The largest rank that Y may have."""
+    return min(*Y.shape, *(() if max_rank is None else (max_rank,)))
 
 
 def _saturated(before: Members, after: Members) -> bool:
@@ -421,7 +400,3 @@ def _saturated(before: Members, after: Members) -> bool:
 
 def _roundoff(Ys: Members) -> float:
     return max(eps(Y._U if isinstance(Y, LowRank) else Y) for Y in Ys)
-
-
-def _size(Ys: Members) -> float:
-    return math.hypot(*(norm(Y.S if isinstance(Y, LowRank) else Y) for Y in Ys))

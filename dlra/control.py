@@ -16,9 +16,10 @@ from typing import Any
 from dlra import linalg
 from dlra.backend import Array, H, eps, gaussian, norm
 from dlra.integrators import one_sided
+from dlra.integrators._base import state_norm
 from dlra.lowrank import BOTH, LowRank
 
-__all__ = ["StepControl", "normal_estimate", "widened"]
+__all__ = ["StepControl", "normal_estimate", "wide_enough"]
 
 KAPPA = 0.1
 """Share of the allowance that truncation may take: theta = kappa tol h / |t₁ - t₀|."""
@@ -130,6 +131,30 @@ def widened(
     return _in_bases(Y, U, V)
 
 
+def wide_enough(
+    Y: LowRank,
+    G: Any,
+    limit: float,
+    largest: int,
+    seed: tuple[int, ...],
+    damped: tuple[Damping | None, Damping | None] = (None, None),
+) -> tuple[LowRank, float]:
+    """Y in bases, of at most ``largest`` columns, outside of which G is normal by no more than ``limit``.
+
+    Returns it with the estimated normal component that is left.
+    """
+    normal, _ = normal_estimate(Y, G, seed, damped=damped[0])
+    tries = 0
+    while normal > limit and Y.rank < largest:
+        tries += 1
+        wider = widened(Y, G, min(max(PROBES, Y.rank), largest - Y.rank), (*seed, tries), damped)
+        if wider.rank == Y.rank:
+            break
+        Y = wider
+        normal, _ = normal_estimate(Y, G, (*seed, tries, 1), damped=damped[0])
+    return Y, normal
+
+
 def joined(Y: LowRank, Z: LowRank) -> LowRank:
     """Y in bases that also contain those of Z."""
     U = linalg.augment(Y._U, Z._U)
@@ -166,8 +191,9 @@ def fastest_rate(
 
     The directions have rank 1: of each difference the part along one singular pair, itself found by the power method.
     """
-    size = math.hypot(*(norm(Y.S if isinstance(Y, LowRank) else Y) for Y in Ys))
-    step = max(math.sqrt(eps(Y._U if isinstance(Y, LowRank) else Y)) for Y in Ys) * max(size, 1e-300)
+    step = max(math.sqrt(eps(Y._U if isinstance(Y, LowRank) else Y)) for Y in Ys) * max(
+        state_norm(Ys), 1e-300
+    )
     directions: list[Any] = [
         LowRank._make(gaussian(Y._U, 1, (4,)), None, gaussian(Y._V, 1, (5,)))
         if isinstance(Y, LowRank)

@@ -229,6 +229,11 @@ def truncated_to(Y: Any, Z: Any) -> Any:
     return linalg.svd_truncate(Z, Z._U, Z.S, Z._V, 0.0, 0.0, Y.rank, Y.rank)[0]
 
 
+def state_norm(Ys: Members) -> float:
+    """‖Y‖ over all members, low-rank ones with orthonormal factors."""
+    return math.hypot(*(norm(Y.S if isinstance(Y, LowRank) else Y) for Y in Ys))
+
+
 def with_cores(Ys: Members, cores: list[Array]) -> Members:
     """Ys with new cores in the same orthonormal bases; dense members are replaced."""
     return tuple(
