@@ -25,6 +25,7 @@ from dlra.backend import (
     library,
     namespace,
     norm,
+    tight,
     to_host,
     zeros,
 )
@@ -142,7 +143,7 @@ class _Cross:
         self.shape = m, n = matrices[0].shape
         self.half = min(m, n) // 2
         unit = eps(self.matrices[0]._U)
-        self.rtol = (1e-10 if unit < 1e-10 else 1e-5) if rtol is None else rtol
+        self.rtol = tight(self.matrices[0]._U) if rtol is None else rtol
         self.roundoff = 50 * unit
         self.atol, self.max_rank = atol, max_rank
         self.limit = self.half if max_rank is None else min(self.half, 2 * max_rank + CHECKS)

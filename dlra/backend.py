@@ -148,6 +148,12 @@ def eps(a: Array) -> float:
     return _eps(dtype_name(a.dtype))
 
 
+def tight(a: Array) -> float:
+    """Return the relative tolerance of approximations that shall not be noticed: 1e-10 in double, 1e-5 in single
+    precision."""
+    return 1e-10 if eps(a) < 1e-10 else 1e-5
+
+
 def H(a: Array) -> Array:
     """Return the conjugate transpose (the standard has no ``.mH``)."""
     if type(a) is np.ndarray:

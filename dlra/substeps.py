@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlra._factors import check_int
-from dlra.backend import Array, all_finite, eps, norm
+from dlra.backend import Array, all_finite, eps, norm, tight
 from dlra.errors import StageError
 from dlra.integrators._equations import Equation
 from dlra.integrators._protocol import Steps
@@ -208,7 +208,7 @@ class Adaptive:
 
     def __call__(self, t: float, h: float, equation: Equation) -> Steps[Slopes]:
         X0 = equation.X
-        rtol = (1e-10 if eps(X0[0]) < 1e-10 else 1e-5) if self.rtol is None else self.rtol
+        rtol = tight(X0[0]) if self.rtol is None else self.rtol
         tableau, end, step = DORMAND_PRINCE, t + h, h
         increments = [0.0 * X for X in X0]
         resolution = 4 * eps(X0[0]) * _norm(X0)  # of X0 + increments, also where X has decayed

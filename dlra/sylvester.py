@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from dlra.backend import Array, astype, dtype_name, eps, is_array, is_complex, namespace, norm, product
+from dlra.backend import Array, astype, dtype_name, eps, is_array, is_complex, namespace, norm, product, tight
 from dlra.krylov import SHIFT, NoConvergence, thin_function
 from dlra.phi import Coordinates, SylvesterFlow
 
@@ -34,7 +34,7 @@ class Sylvester:
     def __init__(self, pair: Any, like: Array, rtol: float | None = None):
         self._left, self._right = (None, None) if pair is None else pair
         self._like = like
-        self._rtol = (1e-10 if eps(like) < 1e-10 else 1e-5) if rtol is None else rtol
+        self._rtol = tight(like) if rtol is None else rtol
         self._thin = self._left is not None and not is_array(self._left) and not self._left.decomposes
 
     def image(self, X: Array) -> Array:
@@ -54,10 +54,6 @@ class Sylvester:
     def phi2(self, h: float, Z: Array) -> Array:
         """phi₂(h𝓛) Z with phi₂(z) = (phi₁(z) - 1)/z."""
         return self._function(SHIFT * h, Z, lambda flow, Z: flow.phi(h, 0.0 * Z, Z))
-
-    def exponential(self, h: float, Z: Array) -> Array:
-        """exp(h𝓛) Z."""
-        return Z + h * self.phi1(h, self.image(Z))
 
     def resolvent(self, s: float, Z: Array) -> Array:
         """(I - s𝓛)⁻¹ Z."""

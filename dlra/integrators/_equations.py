@@ -98,7 +98,7 @@ def k_equation(Ys: Members, field: Any, start: Members | None = None) -> Equatio
     low = low_members(Ys)
 
     def lift(K: list[Array]) -> Members:
-        return _replaced(
+        return replaced(
             Ys, low, [LowRank._make(K_i, None, Ys[i]._V, RIGHT) for i, K_i in zip(low, K, strict=True)]
         )
 
@@ -128,7 +128,7 @@ def l_equation(Ys: Members, field: Any, start: Members | None = None) -> Equatio
     low = [i for i in low_members(Ys) if not one_sided(Ys[i])]
 
     def lift(L: list[Array]) -> Members:
-        return _replaced(
+        return replaced(
             Ys, low, [LowRank._make(Ys[i]._U, None, L_i, LEFT) for i, L_i in zip(low, L, strict=True)]
         )
 
@@ -213,7 +213,8 @@ def one_sided(Y: Any) -> bool:
     return isinstance(Y, LowRank) and Y._V is Y._U
 
 
-def _replaced(Ys: Members, indices: list[int], new: list[Any]) -> Members:
+def replaced(Ys: Members, indices: list[int], new: list[Any]) -> Members:
+    """Ys with the members of these indices replaced."""
     out = list(Ys)
     for i, Y in zip(indices, new, strict=True):
         out[i] = Y

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from dlra import linalg
-from dlra.backend import Array, H, eps, hermitian_part, is_complex, namespace, norm
+from dlra.backend import Array, H, hermitian_part, is_complex, namespace, norm, tight
 from dlra.errors import StageError
-from dlra.integrators._base import Members, RankAdaptive
+from dlra.integrators._base import Members, RankAdaptive, state_norm
 from dlra.integrators._equations import one_sided
 from dlra.integrators._protocol import Ask, StepResult, Steps
 from dlra.integrators._runge_kutta import checked, low_rank_sum, tangent_vector
@@ -85,7 +85,7 @@ class ProjectedExponential(RankAdaptive):
 
         (F1,) = yield [Ask("stage 2", t + h, Y1)]
         Z1 = tuple(_projected_rest(t + h, 1, Y, F) for Y, F in zip(Y1, F1, strict=True))
-        sizes = [norm(Y.S if isinstance(Y, LowRank) else Y) for Y in Ys]
+        sizes = [state_norm((Y,)) for Y in Ys]
         D = tuple(
             _difference(Y, a, b, 0.1 * self._tolerance(Y) / abs(h))
             for Y, a, b in zip(Ys, Z1, Z0, strict=True)
@@ -104,7 +104,7 @@ class ProjectedExponential(RankAdaptive):
     def _tolerance(self, Y: Any) -> float:
         if self.krylov_rtol is not None:
             return self.krylov_rtol
-        return 1e-10 if eps(Y._U if isinstance(Y, LowRank) else Y) < 1e-10 else 1e-5
+        return tight(Y._U if isinstance(Y, LowRank) else Y)
 
     def _retracted(self, Ys: Members, Zs: Members) -> tuple[Members, float]:
         return self.truncated(Ys, Zs, [Z.S if isinstance(Z, LowRank) else Z for Z in Zs])
@@ -167,8 +167,7 @@ def _difference(Y: Any, a: Any, b: Any, negligible: float) -> Any:
     """Return a - b with orthonormal bases, without a part of at most ``negligible`` times ‖Y‖."""
     if not isinstance(Y, LowRank):
         return a - b
-    start = LowRank._make(a._U, 0.0 * a.S, a._U if one_sided(Y) else a._V)
-    bases, core, _ = low_rank_sum(start, 1.0, (1.0, -1.0), [a, b], None, False)
+    bases, core, _ = low_rank_sum(a, 1.0, (-1.0,), [b], None, False)
     return linalg.svd_truncate(bases, bases._U, core, bases._V, 0.0, negligible * norm(Y.S), 1, None)[0]
 
 

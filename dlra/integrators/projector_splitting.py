@@ -9,7 +9,14 @@ from typing import Any, ClassVar
 from dlra.backend import H
 from dlra.errors import DlraWarning
 from dlra.integrators._base import Members, WithSubstep, advanced, with_cores
-from dlra.integrators._equations import Equation, k_equation, l_equation, s_equation
+from dlra.integrators._equations import (
+    Equation,
+    k_equation,
+    l_equation,
+    low_members,
+    replaced,
+    s_equation,
+)
 from dlra.integrators._protocol import StepResult, Steps
 from dlra.linalg import qr
 from dlra.lowrank import BOTH, LowRank
@@ -103,11 +110,11 @@ class ProjectorSplitting(WithSubstep):
 
     def _k_step(self, t: float, h: float, Ys: Members, field: Any) -> Steps[Members]:
         K = yield from self._advanced(t, h, k_equation(Ys, field))
-        new = []
-        for K_i, Y in zip(K, _low(Ys), strict=True):
+        low, new = low_members(Ys), []
+        for i, K_i in zip(low, K, strict=True):
             U, R = qr(K_i)
-            new.append(LowRank._make(U, R, Y._V, BOTH))
-        return _replaced(Ys, new)
+            new.append(LowRank._make(U, R, Ys[i]._V, BOTH))
+        return replaced(Ys, low, new)
 
     def _s_step(self, t: float, h: float, Ys: Members, field: Any) -> Steps[Members]:
         S = yield from self._advanced(t, h, s_equation(Ys, field, backward=True))
@@ -115,22 +122,12 @@ class ProjectorSplitting(WithSubstep):
 
     def _l_step(self, t: float, h: float, Ys: Members, field: Any) -> Steps[Members]:
         L = yield from self._advanced(t, h, l_equation(Ys, field))
-        new = []
-        for L_i, Y in zip(L, _low(Ys), strict=True):
+        low, new = low_members(Ys), []
+        for i, L_i in zip(low, L, strict=True):
             V, R = qr(L_i)
-            new.append(LowRank._make(Y._U, H(R), V, BOTH))
-        return _replaced(Ys, new)
+            new.append(LowRank._make(Ys[i]._U, H(R), V, BOTH))
+        return replaced(Ys, low, new)
 
     def _advanced(self, t: float, h: float, equation: Equation) -> Steps[list[Any]]:
         increments = yield from self._substep(t, h, equation)
         return advanced(equation.X, increments)
-
-
-def _low(Ys: Members) -> list[LowRank]:
-    return [Y for Y in Ys if isinstance(Y, LowRank)]
-
-
-def _replaced(Ys: Members, new: list[LowRank]) -> Members:
-    """Ys with its low-rank members replaced, in order."""
-    remaining = iter(new)
-    return tuple(next(remaining) if isinstance(Y, LowRank) else Y for Y in Ys)
