@@ -424,13 +424,19 @@ def _download(source: _Source, name: str, file: Path) -> list[str] | None:
 
 @contextlib.contextmanager
 def _quiet(logger: logging.Logger) -> Iterator[None]:
-    """Keep a logger that prints from doing so."""
-    level = logger.level
-    logger.setLevel(logging.WARNING)
+    """Keep a logger that prints from telling less than warnings.
+
+    A filter, as the levels of a logger outside logging's tree, such as pooch's, are cached and never looked up again.
+    """
+
+    def is_warning(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.WARNING
+
+    logger.addFilter(is_warning)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        logger.removeFilter(is_warning)
 
 
 def _not_found(source: _Source, tried: list[str], remedy: str) -> str:
