@@ -10,14 +10,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dlra import integrators, linalg, plot, problems, substeps
+    from dlra import integrators, linalg, nn, plot, problems, substeps
     from dlra._checks import Event
     from dlra._citations import citation
     from dlra._entrywise import entrywise, entrywise_product
     from dlra._solve import iterate, solve, step
     from dlra.action import Action
     from dlra.checkpoint import Checkpoint
-    from dlra.errors import DlraWarning, SolveError
+    from dlra.errors import DlraWarning, SolveError, TrainingError
     from dlra.field import factored
     from dlra.increments import Increments
     from dlra.integrators import (
@@ -51,7 +51,7 @@ _HOME = {
     "action": ("Action",),
     "_solve": ("iterate", "solve", "step"),
     "checkpoint": ("Checkpoint",),
-    "errors": ("DlraWarning", "SolveError"),
+    "errors": ("DlraWarning", "SolveError", "TrainingError"),
     "field": ("factored",),
     "increments": ("Increments",),
     "integrators": (
@@ -77,7 +77,7 @@ _HOME = {
     "solution": ("ErrorBudget", "Solution", "State"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
-_SUBMODULES = ("integrators", "linalg", "plot", "problems", "substeps")
+_SUBMODULES = ("integrators", "linalg", "nn", "plot", "problems", "substeps")
 
 __all__ = [
     "Action",
@@ -107,6 +107,7 @@ __all__ = [
     "SolveError",
     "State",
     "StepTruncation",
+    "TrainingError",
     "citation",
     "entrywise",
     "entrywise_product",
@@ -115,6 +116,7 @@ __all__ = [
     "iterate",
     "linalg",
     "matmul",
+    "nn",
     "plot",
     "problems",
     "solve",

@@ -39,6 +39,8 @@ SCHEMA = 1
 KINDS = {  # kind: (what writes it, what reads it)
     "solution": ("Solution.save(path)", "Solution.load(path)"),
     "checkpoint": ("dlra.solve(..., checkpoint=path)", "dlra.solve(..., resume=path)"),
+    "network": ("net.save(path)", "dlra.nn.load(path)"),
+    "training": ("dlra.nn.train(..., checkpoint=path)", "dlra.nn.train(..., resume=path)"),
 }
 
 _STORABLE = (
@@ -69,7 +71,7 @@ def write(path: str | os.PathLike[str], kind: str, tree: Any) -> None:
     Parameters
     ----------
     path : path of the file; its directory must exist. A symbolic link is followed.
-    kind : "solution" or "checkpoint".
+    kind : one of KINDS.
     tree : nested dict (str keys), list, tuple, None, bool, int, float, complex, str, NumPy scalar or array of
         bool or numeric dtype; exactly these types, as a subclass would come back as something else. A strided
         view is stored densely, with its axes in the same memory order.
@@ -124,7 +126,7 @@ def read(path: str | os.PathLike[str], kind: str) -> Any:
     Parameters
     ----------
     path : path of the file.
-    kind : "solution" or "checkpoint": what the file must hold.
+    kind : one of KINDS: what the file must hold.
 
     Returns
     -------

@@ -211,6 +211,13 @@ def from_host(a: np.ndarray, like: Array) -> Array:
     return namespace(like).asarray(np.ascontiguousarray(a), device=device(like))
 
 
+def picked(a: Array, indices: np.ndarray) -> Array:
+    """Return the entries along the first axis that have these (host) indices."""
+    if type(a) is np.ndarray:
+        return a[indices]
+    return namespace(a).take(a, from_host(indices, a), axis=0)
+
+
 def gaussian(like: Array, columns: int, seed: tuple[int, ...]) -> Array:
     """Return a Gaussian matrix with as many rows as ``like``, in its library; the same for the same seed."""
     omega = np.random.default_rng(seed).standard_normal((like.shape[0], columns))

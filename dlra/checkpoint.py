@@ -70,15 +70,18 @@ class Clock:
         return self._last_step == step
 
 
-def check_resume(path: Any) -> dict[str, Any]:
-    """Read the checkpoint given as ``resume``, or raise the error that says why it cannot be used."""
+def check_resume(path: Any, kind: str = "checkpoint") -> dict[str, Any]:
+    """Read the checkpoint given as ``resume``, or raise the error that says why it cannot be used.
+
+    ``kind``: "checkpoint" of a run of solve, or "training".
+    """
     from dlra import _files
 
     if isinstance(path, Checkpoint):
         path = path.path
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"resume must be the path of a checkpoint, got {type(path).__name__}")
-    return _files.read(path, "checkpoint")
+    return _files.read(path, kind)
 
 
 def check_same_run(found: dict[str, Any], wanted: dict[str, Any]) -> None:

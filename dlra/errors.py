@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dlra.nn.history import History
     from dlra.solution import Solution
 
-__all__ = ["DlraWarning", "SolveError"]
+__all__ = ["DlraWarning", "SolveError", "TrainingError"]
 
 
 class DlraWarning(UserWarning):
@@ -30,6 +31,23 @@ class SolveError(RuntimeError):
     def __init__(self, message: str, solution: Solution | None = None):
         super().__init__(message)
         self.solution = solution
+
+
+class TrainingError(RuntimeError):
+    """A training broke off after it had started.
+
+    The text names the epoch, the batch, the layer or the stage at which it happened, and the cause. The network keeps
+    the weights of the last good step.
+
+    Attributes
+    ----------
+    history : History or None
+        The epochs that were completed; ``history.net`` is the network.
+    """
+
+    def __init__(self, message: str, history: History | None = None):
+        super().__init__(message)
+        self.history = history
 
 
 class StageError(Exception):

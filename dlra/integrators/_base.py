@@ -112,6 +112,12 @@ class WithSubstep(Integrator):
             for dX, hermitian in zip(increments, equation.hermitian, strict=True)
         ]
 
+    def _joined(self, h: float, Y_hat: Members, increments: list[Array]) -> list[Array]:
+        """The increments of whole cores that were put together from several equations: a substep that remembers
+        earlier ones (the optimiser of a training) has its say on them here."""
+        joined = getattr(substeps.resolve(self.substep), "joined", None)
+        return increments if joined is None else joined(h, Y_hat, increments)
+
     def is_explicit(self, field: Any) -> bool:
         return substeps.is_explicit(substeps.resolve(self.substep), bool(field.linear))
 
@@ -206,7 +212,7 @@ def parallel_cores(
     """Put the cores of the parallel integrators together: [[S(t₁), L(t₁)ᴴ Ṽ], [Ũᴴ K(t₁), 0]].
 
     Ys carry the bases of the small equations, Y_hat those augmented by Ũ and Ṽ; Ũᴴ K(t₁) = Ũᴴ dK, because Ũ is
-    orthogonal to the range of K(t₀).
+    orthogonal to the range of K(t₀). With dS in the place of S these are the increments of the cores.
     """
     left, right = iter(dK), iter(dL)
     cores = []
@@ -222,6 +228,11 @@ def parallel_cores(
     return cores
 
 
+def cores_of(Ys: Members) -> list[Array]:
+    """The unknowns of the S-equation: cores, and dense members as they are."""
+    return [Y.S if isinstance(Y, LowRank) else Y for Y in Ys]
+
+
 def truncated_to(Y: Any, Z: Any) -> Any:
     """Z, which has orthonormal factors, truncated to the rank of Y; a dense member as it is."""
     if not isinstance(Z, LowRank):
@@ -231,7 +242,7 @@ def truncated_to(Y: Any, Z: Any) -> Any:
 
 def state_norm(Ys: Members) -> float:
     """‖Y‖ over all members, low-rank ones with orthonormal factors."""
-    return math.hypot(*(norm(Y.S if isinstance(Y, LowRank) else Y) for Y in Ys))
+    return math.hypot(*map(norm, cores_of(Ys)))
 
 
 def with_cores(Ys: Members, cores: list[Array]) -> Members:

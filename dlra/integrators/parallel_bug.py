@@ -11,6 +11,7 @@ from dlra.integrators._base import (
     WithSubstep,
     advanced,
     augmented,
+    cores_of,
     known_start,
     normal_component,
     parallel_cores,
@@ -77,14 +78,14 @@ class ParallelBUG(RankAdaptive, WithSubstep):
     def step(self, t: float, h: float, Ys: Members, field: Any) -> Steps[StepResult]:
         F0 = yield from known_start(t, Ys, field)
         while True:
-            s = s_equation(Ys, field, F0)
             dK, dL, dS = yield from together(
                 self._substep(t, h, k_equation(Ys, field, F0)),
                 self._substep(t, h, l_equation(Ys, field, F0)),
-                self._substep(t, h, s),
+                self._substep(t, h, s_equation(Ys, field, F0)),
             )
             Y_hat = augmented(Ys, dK, dL)
-            cores = parallel_cores(Ys, Y_hat, advanced(s.X, dS), dK, dL)
+            increments = self._joined(h, Y_hat, parallel_cores(Ys, Y_hat, dS, dK, dL))
+            cores = advanced(cores_of(Y_hat), increments)
             Y1, discarded = self.truncated(Ys, Y_hat, cores)
             slopes = s_equation(Y_hat, field, F0).first(t, rest=bool(field.linear))
             wanting = [

@@ -1,7 +1,8 @@
 """Compiled versions of the functions of _patches.py and _pooling.py, for NumPy arrays in single and double precision.
 
-They visit images one by one, so that an image stays in cache while its windows are read or summed up, and add in the order
-of the generic versions: results agree to the last bit. All run on the calling thread.
+They visit images one by one, so that an image stays in cache while its windows are read or summed up, and add in the
+order of the generic versions: results agree to the last bit. All run on the calling thread. Indices are unsigned, because
+numba wraps signed ones around, which keeps loops from being vectorised: copying patches took ten times as long.
 ``python -m validation.benchmarks.convolution`` measures what they gain.
 """
 
@@ -59,7 +60,7 @@ def _inside(at, stride, padding, dilation, size, count):  # pragma: no cover - c
 def _unfold(images, steps, patches, strides, padding, dilation):  # pragma: no cover - compiled
     C, J, K, N, OH, OW = patches.shape
     _, H, W = images.shape
-    s, t = np.uintp(strides[0]), np.uintp(strides[1])
+    t = np.uintp(strides[1])
     x, out = images.reshape(-1), patches.reshape(-1)
     to = np.uintp(0)
     for c in range(C):
@@ -124,7 +125,10 @@ def max_pool(x: np.ndarray, windows: Windows) -> tuple[np.ndarray, np.ndarray]:
     counts = windows.counts(*x.shape[2:])
     y = np.empty((len(images), *counts), dtype=x.dtype)
     where = np.empty(y.shape, dtype=position_dtype(windows))
-    _max_pool(images, y, where, *windows[:3])
+    if windows == Windows((2, 2), (2, 2)):
+        _max_pool_in_fours(images, y, where)
+    else:
+        _max_pool(images, y, where, *windows[:3])
     return tuple(_batch(a, x.shape, channels_first) for a in (y, where))  # pyright: ignore[reportReturnType]
 
 
@@ -138,24 +142,13 @@ def max_pool_gradient(
     return _batch(x, shape, channels_first)
 
 
-def average_pool(x: np.ndarray, windows: Windows) -> np.ndarray:
-    """See :func:`dlra.nn._pooling.average_pool`."""
-    images, channels_first = _images(x)
-    y = np.empty((len(images), *windows.counts(*x.shape[2:])), dtype=x.dtype)
-    _average_pool(images, y, _share(x, windows), *windows[:3])
-    return _batch(y, x.shape, channels_first)
-
-
 def average_pool_gradient(delta: np.ndarray, shape: tuple[int, ...], windows: Windows) -> np.ndarray:
     """See :func:`dlra.nn._pooling.average_pool_gradient`."""
     images, channels_first = _images(delta)
     x = np.empty((len(images), *shape[2:]), dtype=delta.dtype)
-    _average_pool_gradient(images, x, _share(delta, windows), *windows[:3])
+    share = delta.dtype.type(1.0 / (windows.kernel[0] * windows.kernel[1]))
+    _average_pool_gradient(images, x, share, *windows[:3])
     return _batch(x, shape, channels_first)
-
-
-def _share(x: np.ndarray, windows: Windows) -> Any:
-    return x.dtype.type(1.0 / (windows.kernel[0] * windows.kernel[1]))
 
 
 @_jit
@@ -163,73 +156,90 @@ def _max_pool(images, y, where, kernel, strides, padding):  # pragma: no cover -
     count, OH, OW = y.shape
     _, H, W = images.shape
     J, K = kernel
+    x, out, at = images.reshape(-1), y.reshape(-1), where.reshape(-1)
     for i in range(count):
         for u in range(OH):
-            row = u * strides[0] - padding[0]
+            top = u * strides[0] - padding[0]
+            begin, end = max(0, -top), min(J, H - top)
+            source, target = (i * H + top) * W, np.uintp((i * OH + u) * OW)
             for v in range(OW):
-                column = v * strides[1] - padding[1]
-                j, k = max(0, -row), max(0, -column)
-                largest = images[i, row + j, column + k]
-                at = j * K + k
-                for j in range(max(0, -row), min(J, H - row)):
-                    for k in range(max(0, -column), min(K, W - column)):
-                        value = images[i, row + j, column + k]
-                        if value > largest or value != value:
-                            largest = value
-                            at = j * K + k
-                y[i, u, v] = largest
-                where[i, u, v] = at
+                left = v * strides[1] - padding[1]
+                first, last = max(0, -left), min(K, W - left)
+                largest, entry = -out.dtype.type(np.inf), begin * K + first
+                for j in range(begin, end):
+                    for k in range(first, last):
+                        value = x[np.uintp(source + j * W + left + k)]
+                        better = (value > largest) | (value != value)
+                        largest = value if better else largest
+                        entry = j * K + k if better else entry
+                out[target + np.uintp(v)] = largest
+                at[target + np.uintp(v)] = entry
+
+
+@_jit
+def _max_pool_in_fours(images, y, where):  # pragma: no cover - compiled
+    """Windows of 2 x 2 side by side: with constants for the sizes the loop is vectorised, ten times as fast."""
+    count, OH, OW = y.shape
+    _, H, W = images.shape
+    x, out, at = images.reshape(-1), y.reshape(-1), where.reshape(-1)
+    for i in range(count):
+        for u in range(OH):
+            source, target = np.uintp((i * H + 2 * u) * W), np.uintp((i * OH + u) * OW)
+            for v in range(np.uintp(OW)):
+                corner = source + np.uintp(2) * v
+                largest, entry = x[corner], 0
+                for j in range(2):
+                    for k in range(2):
+                        value = x[corner + np.uintp(j * W + k)]
+                        better = (value > largest) | (value != value)
+                        largest = value if better else largest
+                        entry = 2 * j + k if better else entry
+                out[target + v] = largest
+                at[target + v] = entry
 
 
 @_jit
 def _max_pool_gradient(delta, where, x, kernel, strides, padding):  # pragma: no cover - compiled
     count, OH, OW = delta.shape
+    _, H, W = x.shape
+    out = x.reshape(-1)
     for i in range(count):
-        x[i, :, :] = 0
-        for u in range(OH):
-            for v in range(OW):
-                j, k = divmod(np.int64(where[i, u, v]), kernel[1])
-                x[i, u * strides[0] - padding[0] + j, v * strides[1] - padding[1] + k] += delta[i, u, v]
-
-
-@_jit
-def _average_pool(images, y, share, kernel, strides, padding):  # pragma: no cover - compiled
-    count, OH, OW = y.shape
-    _, H, W = images.shape
-    zero = share - share
-    for i in range(count):
-        for u in range(OH):
-            row = u * strides[0] - padding[0]
-            for v in range(OW):
-                column = v * strides[1] - padding[1]
-                total = zero
-                for j in range(max(0, -row), min(kernel[0], H - row)):
-                    for k in range(max(0, -column), min(kernel[1], W - column)):
-                        total += images[i, row + j, column + k]
-                y[i, u, v] = total * share
+        for v in range(np.uintp(i * H * W), np.uintp((i + 1) * H * W)):
+            out[v] = 0
+        for u in range(OH - 1, -1, -1):  # backwards, so that entries of the kernel come in order
+            for v in range(OW - 1, -1, -1):
+                entry = np.int64(where[i, u, v])
+                j = entry // kernel[1]
+                k = entry - j * kernel[1]
+                row, column = u * strides[0] - padding[0] + j, v * strides[1] - padding[1] + k
+                out[np.uintp((i * H + row) * W + column)] += delta[i, u, v]
 
 
 @_jit
 def _average_pool_gradient(delta, x, share, kernel, strides, padding):  # pragma: no cover - compiled
     count, OH, OW = delta.shape
     _, H, W = x.shape
-    J, K = kernel
+    t = np.uintp(strides[1])
+    values, out = delta.reshape(-1), x.reshape(-1)
     for i in range(count):
-        x[i, :, :] = 0
-        for j in range(J):
+        for v in range(np.uintp(i * H * W), np.uintp((i + 1) * H * W)):
+            out[v] = 0
+        for j in range(kernel[0]):
             row, top, bottom = _inside(j, strides[0], padding[0], 1, H, OH)
-            for k in range(K):
+            for k in range(kernel[1]):
                 column, left, right = _inside(k, strides[1], padding[1], 1, W, OW)
                 for u in range(top, bottom):
-                    for v in range(left, right):
-                        x[i, u * strides[0] + row, v * strides[1] + column] += delta[i, u, v] * share
+                    source = np.uintp((i * OH + u) * OW + left)
+                    target = np.uintp((i * H + u * strides[0] + row) * W + left * strides[1] + column)
+                    for v in range(np.uintp(right - left)):
+                        out[target + v * t] += values[source + v] * share
 
 
 # ---- memory orders
 
 
 def _images(x: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Images one after the other in memory, and whether those of a channel (rather than of a batch entry) lie together."""
+    """Images one after the other in memory, and whether channels (rather than batch entries) come first there."""
     N, C, H, W = x.shape
     swapped = x.transpose(1, 0, 2, 3)
     channels_first = swapped.flags.c_contiguous

@@ -38,9 +38,16 @@ def max_pool_gradient(delta: Array, where: Array, shape: tuple[int, ...], window
 
 
 def average_pool(x: Array, windows: Windows) -> Array:
-    """Return the mean of every window, padding counted as zeros: N x C x H x W to N x C x OH x OW."""
-    fast = compiled(x)
-    return average_pool_generic(x, windows) if fast is None else fast.average_pool(x, windows)
+    """Return the mean of every window, padding counted as zeros: N x C x H x W to N x C x OH x OW.
+
+    A compiled version was slower than NumPy's vector instructions.
+    """
+    first, *others = windows.entries(windows.counts(*x.shape[-2:]))
+    x = padded(x, windows.padding, 0.0)
+    total = x[first] + 0.0
+    for entry in others:
+        total += x[entry]
+    return total * (1.0 / math.prod(windows.kernel))
 
 
 def average_pool_gradient(delta: Array, shape: tuple[int, ...], windows: Windows) -> Array:
@@ -75,16 +82,6 @@ def max_pool_gradient_generic(delta: Array, where: Array, shape: tuple[int, ...]
     xp = namespace(delta)
     nothing = xp.zeros_like(delta)
     return _spread(lambda i: xp.where(where == i, delta, nothing), delta, shape, windows)
-
-
-def average_pool_generic(x: Array, windows: Windows) -> Array:
-    """:func:`average_pool` for any array library."""
-    first, *others = windows.entries(windows.counts(*x.shape[-2:]))
-    x = padded(x, windows.padding, 0.0)
-    total = x[first] + 0.0
-    for entry in others:
-        total += x[entry]
-    return total * (1.0 / math.prod(windows.kernel))
 
 
 def average_pool_gradient_generic(delta: Array, shape: tuple[int, ...], windows: Windows) -> Array:

@@ -299,7 +299,8 @@ class MaxPool2d(_Pool2d):
     def backward(
         self, delta: Array, tape: Any, parameters: Parameters, wants_dx: bool
     ) -> tuple[Array | None, Parameters]:
-        return (max_pool_gradient(delta, *tape, self._windows) if wants_dx else None), ()
+        where, shape = tape
+        return (max_pool_gradient(delta, where, shape, self._windows) if wants_dx else None), ()
 
 
 class AvgPool2d(_Pool2d):

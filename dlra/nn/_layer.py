@@ -1,0 +1,313 @@
+"""What every layer of a network offers, and the weight matrices of those that have one."""
+
+from __future__ import annotations
+
+import copy
+import math
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+
+from dlra._factors import check_int
+from dlra.backend import Array, astype, dtype_name, from_host, is_array, kind, library, namespace
+from dlra.lowrank import LowRank
+
+__all__ = ["Layer", "WeightLayer"]
+
+Parameters = tuple[Any, ...]
+"""(weight, bias), (weight,) or (): the parameters of a layer, each a LowRank or an array."""
+
+DTYPES = ("float32", "float64")
+
+
+class Layer(ABC):
+    """One layer: its options and, where it has any, its parameters.
+
+    :meth:`forward` and :meth:`backward` receive the parameters as an argument: an integrator asks for gradients at
+    points that are not those the layer holds.
+    """
+
+    keeps_output = False
+    """Whether the tape holds the very output, which must not be overwritten then."""
+
+    @property
+    def parameters(self) -> Parameters:
+        """The parameters, in the order in which :meth:`forward` takes them."""
+        return ()
+
+    @abstractmethod
+    def forward(self, x: Array, parameters: Parameters, reuse: bool) -> tuple[Array, Any]:
+        """Apply the layer to a batch.
+
+        Parameters
+        ----------
+        x : array, first axis the batch
+        parameters : tuple
+            As :attr:`parameters`.
+        reuse : bool
+            Whether nobody needs x any more, so that its memory may take the result.
+
+        Returns
+        -------
+        y : array
+        tape : object
+            What :meth:`backward` needs.
+        """
+
+    @abstractmethod
+    def backward(
+        self, delta: Array, tape: Any, parameters: Parameters, wants_dx: bool
+    ) -> tuple[Array | None, Parameters]:
+        """Go back through the layer.
+
+        Parameters
+        ----------
+        delta : array
+            Derivative of the loss by the output; it may be overwritten.
+        tape : object
+            From :meth:`forward`.
+        parameters : tuple
+            Those given to :meth:`forward`.
+        wants_dx : bool
+            Whether the derivative by the input is wanted.
+
+        Returns
+        -------
+        dx : array or None
+            Derivative of the loss by the input.
+        gradients : tuple
+            Derivatives by the parameters: a LowRank where the parameter is one, otherwise an array.
+        """
+
+    @abstractmethod
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of the output, without the batch axis, for an input of this shape.
+
+        Raises
+        ------
+        ValueError
+            The layer does not take such an input.
+        """
+
+    def config(self) -> dict[str, Any]:
+        """The options with which :meth:`from_config` makes the layer again (without parameters)."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], parameters: Parameters) -> Layer:
+        """Make a layer from its options and parameters."""
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.config().items())})"
+
+
+class WeightLayer(Layer):
+    """A layer with a weight matrix (out x in), dense or low-rank, and perhaps a bias (out).
+
+    The options are those of the constructor but for the two sizes, ``rank``, ``bias``, ``init``, ``dtype`` and ``rng``,
+    which only say what the first parameters are.
+    """
+
+    weight: Any
+    bias: Array | None
+
+    @property
+    def parameters(self) -> Parameters:
+        return (self.weight,) if self.bias is None else (self.weight, self.bias)
+
+    @property
+    def is_lowrank(self) -> bool:
+        """Whether the weight is a LowRank."""
+        return isinstance(self.weight, LowRank)
+
+    @property
+    def rank(self) -> int:
+        """Rank of the weight; min(out, in) where it is dense."""
+        return self.weight.rank if isinstance(self.weight, LowRank) else min(self.weight.shape)
+
+    def with_parameters(self, weight: Any, bias: Array | None) -> WeightLayer:
+        """Return the layer with other parameters: the low-rank kind for a LowRank weight, the dense kind for an array."""
+        layer = copy.copy(self)
+        layer.__class__ = type(self)._kinds()[0 if isinstance(weight, LowRank) else 1]
+        layer.weight, layer.bias = weight, bias
+        return layer
+
+    @classmethod
+    @abstractmethod
+    def _kinds(cls) -> tuple[type[WeightLayer], type[WeightLayer]]:
+        """The low-rank and the dense class of this layer."""
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], parameters: Parameters) -> Layer:
+        layer = object.__new__(cls)
+        for name, value in config.items():
+            setattr(layer, name, value)
+        layer.weight, layer.bias = (*parameters, None)[:2]
+        return layer
+
+
+# ---- products with weights
+
+
+def apply_weight(x: Array, W: Any) -> Array:
+    """X Wᵀ for a batch of rows; through the factors, the right one first, where W is a LowRank."""
+    if not isinstance(W, LowRank):
+        return x @ W.T
+    z = x @ W._V
+    if W._S is not None:
+        z = z @ W._S.T
+    return z @ W._U.T
+
+
+def apply_weight_transposed(delta: Array, W: Any) -> Array:
+    """Delta W for a batch of rows."""
+    if not isinstance(W, LowRank):
+        return delta @ W
+    z = delta @ W._U
+    if W._S is not None:
+        z = z @ W._S
+    return z @ W._V.T
+
+
+def weight_gradient(delta: Array, x: Array, W: Any) -> Any:
+    """DeltaᵀX, the derivative by the weight: a LowRank whose inner dimension is the batch where W is one."""
+    if isinstance(W, LowRank):
+        return LowRank._make(delta.T, None, x.T)
+    return delta.T @ x
+
+
+# ---- first values
+
+
+def generator(rng: Any) -> np.random.Generator:
+    """Return a generator for ``rng``: a Generator, a seed or None."""
+    if isinstance(rng, (np.random.RandomState, str, float)):
+        raise TypeError(f"rng must be a numpy.random.Generator, an int or None, got {kind(rng)}")
+    return np.random.default_rng(rng)
+
+
+def check_layer_dtype(dtype: Any) -> str:
+    """Return the name of a dtype that layers may have."""
+    try:
+        name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+    except TypeError:
+        name = dtype_name(dtype)
+    if name not in DTYPES:
+        raise TypeError(f"dtype of a layer must be float32 or float64, got {dtype!r}")
+    return name
+
+
+def check_size(value: Any, name: str, least: int = 1) -> int:
+    """Return ``value`` as an int of at least ``least``."""
+    value = check_int(value, name)
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+    return value
+
+
+GAINS = {"he": (2.0, 0), "xavier": (2.0, 1), "lecun": (1.0, 0)}
+"""Variance of the entries: numerator, and whether (in + out) or in is the denominator."""
+
+
+def variance(init: str, out: int, fan_in: int, fan_out: int | None = None) -> float:
+    """Variance of the entries of a weight at the start.
+
+    "he": 2/in (K. He et al., Proc. ICCV 2015, 1026-1034); "xavier": 2/(in + out) (X. Glorot, Y. Bengio, Proc. AISTATS
+    2010, 249-256); "lecun": 1/in.
+    """
+    if init not in GAINS:
+        raise ValueError(f"init must be one of {', '.join(GAINS)}, got {init!r}")
+    gain, both = GAINS[init]
+    return gain / (fan_in + (out if fan_out is None else fan_out) if both else fan_in)
+
+
+def dense_start(out: int, fan: int, var: float, dtype: str, rng: np.random.Generator) -> Array:
+    """A Gaussian weight matrix."""
+    return (math.sqrt(var) * rng.standard_normal((out, fan))).astype(dtype)
+
+
+STARTS = ("same-variance", "half-scale", "truncated")
+
+
+def lowrank_start(
+    out: int, fan: int, rank: int, var: float, start: str, dtype: str, rng: np.random.Generator
+) -> LowRank:
+    """A random LowRank in orthonormal factors; nothing of size out x fan is formed.
+
+    "same-variance": a Gaussian core, scaled so that the entries of the weight have the variance of the dense start;
+    "half-scale": half of that; "truncated": distributed as the best approximation of rank ``rank`` of the dense start,
+    whose singular vectors are uniformly distributed, and whose largest singular values are near those quantiles of
+    the Marchenko-Pastur law.
+    """
+    if start not in STARTS:
+        raise ValueError(f"start must be one of {', '.join(STARTS)}, got {start!r}")
+    U = np.linalg.qr(rng.standard_normal((out, rank)))[0]
+    V = np.linalg.qr(rng.standard_normal((fan, rank)))[0]
+    if start == "truncated":
+        S = np.diag(math.sqrt(var) * gaussian_singular_values(out, fan, rank))
+    else:
+        S = rng.standard_normal((rank, rank))
+        S *= math.sqrt(var * out * fan) / np.linalg.norm(S) * (0.5 if start == "half-scale" else 1.0)
+    return LowRank(U.astype(dtype), S.astype(dtype), V.astype(dtype)).orthonormalized()
+
+
+def gaussian_singular_values(m: int, n: int, rank: int) -> np.ndarray:
+    """The ``rank`` largest singular values that an m x n standard Gaussian matrix typically has, descending.
+
+    Quantiles of the Marchenko-Pastur law for the eigenvalues of G Gᵀ.
+    """
+    small, large = min(m, n), max(m, n)
+    low, high = (math.sqrt(large) - math.sqrt(small)) ** 2, (math.sqrt(large) + math.sqrt(small)) ** 2
+    angle = np.linspace(0.0, math.pi, 4001)  # x = middle - half cos(angle) clears the roots at both ends
+    x = 0.5 * (low + high) - 0.5 * (high - low) * np.cos(angle)
+    density = np.sin(angle) ** 2 / np.maximum(x, np.finfo(float).tiny)
+    if low == 0.0:
+        density[0] = density[1]
+    mass = np.concatenate(([0.0], np.cumsum(0.5 * (density[1:] + density[:-1]))))
+    shares = 1.0 - (np.arange(rank) + 0.5) / small
+    return np.sqrt(np.interp(shares, mass / mass[-1], x))
+
+
+# ---- checks of arrays
+
+
+def check_input(x: Any, name: str, like: Array) -> None:
+    """Raise the error that says why x is no batch for parameters like ``like``, if it is none."""
+    if not is_array(x):
+        raise TypeError(f"{name} must be an array, got {kind(x)}")
+    if dtype_name(x.dtype) != dtype_name(like.dtype):
+        raise TypeError(
+            f"{name} must have the dtype of the network, {dtype_name(like.dtype)}, got {dtype_name(x.dtype)}; cast "
+            f"it, or the network with net.astype({dtype_name(x.dtype)!r})"
+        )
+    if library(x) != library(like):
+        raise TypeError(
+            f"{name} must be an array of {library(like)}, as the network is, got {kind(x)} of {library(x)}; move it, or "
+            f"the network with net.to({name})"
+        )
+
+
+def moved(a: Any, like: Array) -> Any:
+    """A parameter in the library and on the device of ``like``, keeping its dtype."""
+    from dlra.backend import to_host
+
+    if isinstance(a, LowRank):
+        U, V = (from_host(to_host(f), like) for f in (a._U, a._V))
+        S = None if a._S is None else from_host(to_host(a._S), like)
+        return LowRank._make(U, S, V, a._orthonormal)
+    return from_host(to_host(a), like)
+
+
+def cast(a: Any, dtype: str) -> Any:
+    """A parameter in another precision."""
+    if isinstance(a, LowRank):
+        S = None if a._S is None else astype(a._S, dtype)
+        return LowRank._make(astype(a._U, dtype), S, astype(a._V, dtype)).orthonormalized()
+    return astype(a, dtype)
+
+
+def summed(delta: Array) -> Array:
+    """Sum over all but the last axis of a matrix of rows: the derivative by a bias."""
+    return namespace(delta).sum(delta, axis=0)

@@ -1,0 +1,441 @@
+"""Sequential: a network as a list of layers, and as a coupled vector field of its parameters."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dlra._factors import check_int
+from dlra.backend import Array, all_finite, dtype_name, is_array, kind, library, namespace
+from dlra.field import Factored, factored
+from dlra.lowrank import LowRank
+from dlra.nn._layer import DTYPES, Layer, WeightLayer, cast, check_input, moved
+from dlra.nn.layers import Flatten
+from dlra.nn.losses import Loss, accuracy, r_squared
+
+__all__ = ["Gradient", "Sequential", "gradient_flow"]
+
+_ROWS = 4096
+"""Rows that predict and score send through the network at once."""
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """The gradient of a loss by the parameters of a network.
+
+    Attributes
+    ----------
+    weights : tuple
+        dL/dW in the order of ``net.weights``: a LowRank δᵀx (inner dimension: the rows of the batch, times the pixels of
+        the output in a convolution) for low-rank weights, an array for dense ones.
+    biases : tuple of arrays
+        In the order of ``net.biases``.
+    """
+
+    weights: tuple[Any, ...]
+    biases: tuple[Array, ...]
+
+
+class Sequential:
+    """A network of layers applied one after the other.
+
+    Parameters
+    ----------
+    *layers : Layer
+        Or one iterable of layers.
+
+    Raises
+    ------
+    TypeError
+        Something that is no layer; parameters of several dtypes or libraries.
+    ValueError
+        No layers; layers whose sizes do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dlra import nn
+    >>> net = nn.Sequential(nn.LowRankLinear(784, 500, rank=20, rng=0), nn.ReLU(), nn.Linear(500, 10, rng=1))
+    >>> net
+    Sequential(
+      LowRankLinear(784, 500, rank=20),
+      ReLU(),
+      Linear(500, 10),
+    )
+    >>> net.ranks
+    (20, 10)
+    >>> net.predict(np.zeros((3, 784), dtype=np.float32)).shape
+    (3, 10)
+    """
+
+    def __init__(self, *layers: Any):
+        if len(layers) == 1 and not isinstance(layers[0], Layer) and isinstance(layers[0], Iterable):
+            layers = tuple(layers[0])
+        for i, layer in enumerate(layers):
+            if not isinstance(layer, Layer):
+                hint = "; an instance is wanted, not the class" if isinstance(layer, type) else ""
+                raise TypeError(f"layer {i} of Sequential must be a layer of dlra.nn, got {layer!r}{hint}")
+        self.layers: tuple[Layer, ...] = tuple(copy.copy(layer) for layer in layers)
+        if not self._weighted:
+            raise ValueError("Sequential needs at least one layer with a weight")
+        first = self._like
+        for layer in self._weighted:
+            for p in layer.parameters:
+                a = p._U if isinstance(p, LowRank) else p
+                if dtype_name(a.dtype) != dtype_name(first.dtype) or library(a) != library(first):
+                    raise TypeError(
+                        f"the layers of a network need one dtype and one array library, got {dtype_name(first.dtype)} of "
+                        f"{library(first)} and {dtype_name(a.dtype)} of {library(a)} ({layer!r})"
+                    )
+        self._check_chain()
+
+    # ---- what it is
+
+    @property
+    def _weighted(self) -> list[WeightLayer]:
+        return [layer for layer in self.layers if isinstance(layer, WeightLayer)]
+
+    @property
+    def _like(self) -> Array:
+        """An array in the dtype and library of the network."""
+        weight = self._weighted[0].weight
+        return weight._U if isinstance(weight, LowRank) else weight
+
+    @property
+    def dtype(self) -> str:
+        """Name of the dtype of the parameters."""
+        return dtype_name(self._like.dtype)
+
+    @property
+    def weights(self) -> tuple[Any, ...]:
+        """The weight of each layer that has one, out x in (F x CJK for a convolution): a LowRank or an array."""
+        return tuple(layer.weight for layer in self._weighted)
+
+    @property
+    def biases(self) -> tuple[Array, ...]:
+        """The bias of each layer that has one."""
+        return tuple(layer.bias for layer in self._weighted if layer.bias is not None)
+
+    @property
+    def members(self) -> tuple[Any, ...]:
+        """All parameters as the members of a coupled system: the weights, then the biases."""
+        return (*self.weights, *self.biases)
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The rank of each weight; min(out, in) where it is dense."""
+        return tuple(layer.rank for layer in self._weighted)
+
+    def parameter_count(self, phase: str = "evaluation", *, biases: bool = False) -> int:
+        """Return the number of parameters of the weights.
+
+        Parameters
+        ----------
+        phase : {"evaluation", "training", "stored"}
+            What a low-rank weight of rank r counts: as it is evaluated, K Vᵀ, r (m + n); as the augmented integrator
+            trains it, with bases of 2r columns, 2r (m + n) + (2r)²; as it is stored, r (m + n) + r². A dense weight counts
+            m n.
+        biases : bool
+            Whether biases are counted too.
+
+        Notes
+        -----
+        The first two are the counts of S. Schotthöfer et al., Low-rank lottery tickets, NeurIPS 2022, Tables 5 and 6.
+        """
+        if phase not in ("evaluation", "training", "stored"):
+            raise ValueError(f"phase must be 'evaluation', 'training' or 'stored', got {phase!r}")
+        total = 0
+        for weight in self.weights:
+            m, n = weight.shape
+            if not isinstance(weight, LowRank):
+                total += m * n
+            elif phase == "training":
+                total += 2 * weight.rank * (m + n) + (2 * weight.rank) ** 2
+            else:
+                total += weight.rank * (m + n) + (weight.rank**2 if phase == "stored" else 0)
+        return total + (sum(b.shape[0] for b in self.biases) if biases else 0)
+
+    def compression(self, phase: str = "evaluation") -> float:
+        """Return 1 - parameters / parameters of the dense network (weights only); negative where it needs more."""
+        return 1.0 - self.parameter_count(phase) / sum(m * n for m, n in (w.shape for w in self.weights))
+
+    # ---- what it does
+
+    def predict(self, x: Array) -> Array:
+        """Return the outputs of the last layer, shape (batch, ...), for a batch x.
+
+        A classifier's outputs are the logits; ``net.predict(x).argmax(axis=1)`` are the labels. Large batches go through
+        in pieces of 4096 rows.
+        """
+        self._check_x(x, "x")
+        pieces = [self._outputs(x[i : i + _ROWS]) for i in range(0, x.shape[0], _ROWS)]
+        if len(pieces) == 1:
+            return pieces[0]
+        return namespace(x).concat(pieces, axis=0)
+
+    __call__ = predict
+
+    def score(self, x: Array, y: Array) -> float:
+        """Return the share of rows classified right, for integer labels y; the coefficient of determination R² otherwise."""
+        z = self.predict(x)
+        if not is_array(y) or y.shape[0] != x.shape[0]:
+            raise ValueError(
+                f"y must be an array with one target for each of {x.shape[0]} rows of x, got {kind(y)}"
+            )
+        if dtype_name(y.dtype).startswith(("int", "uint")):
+            return accuracy(z, y) / x.shape[0]
+        return r_squared(z, y)
+
+    def loss_and_gradient(self, x: Array, y: Array, loss: Loss) -> tuple[float, Gradient]:
+        """Return the loss, a mean over the batch, and its gradient by all parameters: one forward, one backward pass.
+
+        Parameters
+        ----------
+        x : array, shape (batch, features) or (batch, channels, height, width)
+            In the dtype and library of the network.
+        y : array
+            Labels (:class:`CrossEntropyLoss`) or numbers (:class:`MSELoss`).
+        loss : Loss
+
+        Returns
+        -------
+        loss : float
+        gradient : Gradient
+            dL/dW; the low-rank ones as δᵀx, never formed.
+        """
+        self.check_batch(x, y, loss)
+        value, members, _ = self._derivatives(self.members, x, y, loss, 1.0)
+        count = len(self.weights)
+        return value, Gradient(tuple(members[:count]), tuple(members[count:]))
+
+    def check_batch(self, x: Any, y: Any, loss: Any, names: tuple[str, str] = ("x", "y")) -> None:
+        """Raise the error that says why (x, y) is not a batch for this network and loss, if it is none."""
+        if not isinstance(loss, Loss):
+            raise TypeError(f"loss must be a loss of dlra.nn, e.g. CrossEntropyLoss(), got {loss!r}")
+        shape = self._check_x(x, names[0])
+        loss.check_targets(y, shape, self._like, names[1])
+        if y.shape[0] != x.shape[0]:
+            raise ValueError(
+                f"{names[0]} and {names[1]} need the same number of rows, got {x.shape[0]} and {y.shape[0]}"
+            )
+
+    # ---- copies
+
+    def astype(self, dtype: Any) -> Sequential:
+        """Return a copy in "float32" or "float64"."""
+        name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+        if name not in DTYPES:
+            raise TypeError(f"dtype of a network must be float32 or float64, got {dtype!r}")
+        return self._mapped(lambda p: cast(p, name))
+
+    def to(self, like: Array) -> Sequential:
+        """Return a copy whose parameters are arrays of the library and device of the array ``like``."""
+        if not is_array(like):
+            raise TypeError(
+                f"to takes an array, whose library and device the network shall have, got {kind(like)}"
+            )
+        return self._mapped(lambda p: moved(p, like))
+
+    def to_dense(self) -> Sequential:
+        """Return a copy with dense weights."""
+        return self._mapped(lambda p: p.to_dense() if isinstance(p, LowRank) else p)
+
+    def copy(self) -> Sequential:
+        """Return a copy; parameters, which nothing changes in place, are shared."""
+        return self._mapped(lambda p: p)
+
+    def with_weights(self, weights: dict[int, Any]) -> Sequential:
+        """Return a copy with some weights replaced.
+
+        Parameters
+        ----------
+        weights : dict
+            Index in ``net.weights`` -> LowRank or array of the same shape. Each is kept exactly: a dense array makes the
+            layer a dense one.
+        """
+        net = self.copy()
+        layers = net._weighted
+        for i, W in weights.items():
+            if not -len(layers) <= check_int(i, "an index of with_weights") < len(layers):
+                raise IndexError(f"there is no weight {i}: the network has {len(layers)}")
+            if not isinstance(W, LowRank) and not is_array(W):
+                raise TypeError(f"weight {i} must be a LowRank or an array, got {kind(W)}")
+            old = layers[i].weight
+            if tuple(W.shape) != tuple(old.shape):
+                raise ValueError(f"weight {i} must have shape {tuple(old.shape)}, got {tuple(W.shape)}")
+            a = W._U if isinstance(W, LowRank) else W
+            check_input(a, f"weight {i}", self._like)
+            layers[i] = layers[i].with_parameters(W, layers[i].bias)
+        replaced = iter(layers)
+        net.layers = tuple(next(replaced) if isinstance(la, WeightLayer) else la for la in net.layers)
+        return net
+
+    def with_members(self, members: Any) -> Sequential:
+        """Return a copy with these parameters, ordered as :attr:`members`."""
+        net = self.copy()
+        net._set(tuple(members))
+        return net
+
+    def save(self, path: Any) -> None:
+        """Write layers and parameters to an HDF5 file, for :func:`dlra.nn.load`. Needs h5py."""
+        from dlra.nn._storage import save
+
+        save(self, path)
+
+    def __repr__(self) -> str:
+        return "\n".join(["Sequential(", *(f"  {layer!r}," for layer in self.layers), ")"])
+
+    # ---- inside
+
+    def _mapped(self, function: Callable[[Any], Any]) -> Sequential:
+        net = object.__new__(type(self))
+        net.layers = tuple(
+            layer.with_parameters(
+                function(layer.weight), None if layer.bias is None else function(layer.bias)
+            )
+            if isinstance(layer, WeightLayer)
+            else layer
+            for layer in self.layers
+        )
+        return net
+
+    def _set(self, members: tuple[Any, ...]) -> None:
+        """Replace the parameters by these, ordered as :attr:`members`."""
+        parameters = self._by_layer(members)
+        self.layers = tuple(
+            layer.with_parameters(*(*p, None)[:2]) if isinstance(layer, WeightLayer) else layer
+            for layer, p in zip(self.layers, parameters, strict=True)
+        )
+
+    def _by_layer(self, members: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        """The parameters of each layer, from members."""
+        count = len(self._weighted)
+        weights, biases = iter(members[:count]), iter(members[count:])
+        out: list[tuple[Any, ...]] = []
+        for layer in self.layers:
+            if not isinstance(layer, WeightLayer):
+                out.append(())
+            elif layer.bias is None:
+                out.append((next(weights),))
+            else:
+                out.append((next(weights), next(biases)))
+        return out
+
+    def _forward(self, members: tuple[Any, ...], x: Array) -> tuple[Array, list[Any]]:
+        """The outputs and the tapes of all layers."""
+        tapes, reuse = [], False
+        for layer, parameters in zip(self.layers, self._by_layer(members), strict=True):
+            x, tape = layer.forward(x, parameters, reuse)
+            tapes.append(tape)
+            reuse = not layer.keeps_output
+        return x, tapes
+
+    def _outputs(self, x: Array) -> Array:
+        own = False  # x is the caller's until a layer has made another
+        for layer in self.layers:
+            x, _ = layer.forward(x, layer.parameters, own)
+            own = own or not isinstance(layer, Flatten)
+        return x
+
+    def _derivatives(
+        self, members: tuple[Any, ...], x: Array, y: Array, loss: Loss, sign: float
+    ) -> tuple[float, list[Any], Array]:
+        """The loss, its derivatives by all members (times sign), and the outputs."""
+        parameters = self._by_layer(members)
+        z, tapes = self._forward(members, x)
+        value, delta = loss.with_derivative(z, y)
+        if sign != 1.0:
+            delta = sign * delta
+        first = next(i for i, layer in enumerate(self.layers) if isinstance(layer, WeightLayer))
+        gradients: list[tuple[Any, ...]] = []
+        for i in range(len(self.layers) - 1, first - 1, -1):
+            delta, gradient = self.layers[i].backward(delta, tapes[i], parameters[i], i > first)
+            gradients.append(gradient)
+        weights, biases = [], []
+        for gradient in reversed(gradients):
+            weights += gradient[:1]
+            biases += gradient[1:]
+        return value, weights + biases, z
+
+    def _check_chain(self) -> None:
+        """Check that consecutive layers fit, as far as that can be said without an input."""
+        shape: tuple[int, ...] | None = None
+        for layer in self.layers:
+            if shape is None:
+                if (
+                    isinstance(layer, WeightLayer)
+                    and len(layer.weight.shape) == 2
+                    and not hasattr(layer, "kernel_size")
+                ):
+                    shape = (layer.weight.shape[1],)
+                else:
+                    continue
+            shape = layer.output_shape(shape)
+
+    def _check_x(self, x: Any, name: str) -> tuple[int, ...]:
+        """Check a batch of inputs; return the shape of an output."""
+        check_input(x, name, self._like)
+        if x.ndim < 2:
+            raise ValueError(
+                f"{name} must be a batch, shape (batch, features) or (batch, channels, height, width), got {kind(x)}"
+            )
+        if x.shape[0] == 0:
+            raise ValueError(f"{name} is empty: shape {tuple(x.shape)}")
+        shape = tuple(x.shape[1:])
+        for layer in self.layers:
+            shape = layer.output_shape(shape)
+        return shape
+
+    def _not_finite(self, x: Array) -> str:
+        """Say which layer first produces something that is not finite, for a batch on which the loss is not."""
+        if not all_finite(x):
+            return "the data x"
+        for i, layer in enumerate(self.layers):
+            x, _ = layer.forward(x, layer.parameters, False)
+            if not all_finite(x):
+                return f"layer {i}, {layer!r}"
+        return "the loss"
+
+
+def gradient_flow(net: Sequential, x: Array, y: Array, loss: Loss) -> Factored:
+    """Return the gradient flow of a loss as a coupled field for :func:`dlra.solve`.
+
+    Parameters
+    ----------
+    net : Sequential
+        Says what the layers are; its parameters do not matter.
+    x, y : arrays
+        The data, all of which is used in every evaluation.
+    loss : Loss
+
+    Returns
+    -------
+    F : factored field
+        F(t, Ys) = -dL/dYs for a list Ys ordered as ``net.members``; start from ``list(net.members)``.
+
+    Examples
+    --------
+    >>> import dlra, numpy as np
+    >>> from dlra import nn
+    >>> rng = np.random.default_rng(0)
+    >>> x, y = rng.standard_normal((50, 8)), rng.integers(3, size=50)
+    >>> net = nn.Sequential(
+    ...     nn.LowRankLinear(8, 6, rank=2, dtype="float64", rng=0),
+    ...     nn.Tanh(),
+    ...     nn.Linear(6, 3, dtype="float64", rng=1),
+    ... )
+    >>> F = nn.gradient_flow(net, x, y, nn.CrossEntropyLoss())
+    >>> sol = dlra.solve(F, (0, 1), list(net.members), "augmented-bug", dt=0.1)
+    >>> net.with_members(sol.y[-1]).ranks
+    (2, 3)
+    """
+    net.check_batch(x, y, loss)
+
+    def F(_: float, Ys: Any) -> list[Any]:
+        return net._derivatives(tuple(Ys), x, y, loss, -1.0)[1]
+
+    return factored(F)
