@@ -1,8 +1,8 @@
 """Compiled versions of the functions of _patches.py and _pooling.py, for NumPy arrays in single and double precision.
 
 They visit images one by one, so that an image stays in cache while its windows are read or summed up, and add in the
-order of the generic versions: results agree to the last bit. All run on the calling thread. Indices are unsigned, because
-numba wraps signed ones around, which keeps loops from being vectorised: copying patches took ten times as long.
+order of the generic versions: results agree to the last bit. All run on the calling thread. Indices are unsigned,
+because numba wraps signed ones around, which keeps loops from being vectorised: copying patches took ten times as long.
 ``python -m validation.benchmarks.convolution`` measures what they gain.
 """
 
