@@ -35,7 +35,7 @@ def unfold(x: np.ndarray, windows: Windows) -> np.ndarray:
     steps = (N, 1) if channels_first else (1, C)
     patches = np.empty((C, *windows.kernel, N, OH, OW), dtype=x.dtype)
     _unfold(images, steps, patches, *windows[1:])
-    return patches.reshape(-1, N * OH * OW).T
+    return patches.reshape(C * windows.kernel[0] * windows.kernel[1], N * OH * OW).T
 
 
 def fold(rows: np.ndarray, shape: tuple[int, ...], windows: Windows) -> np.ndarray:

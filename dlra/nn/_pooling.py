@@ -44,7 +44,7 @@ def average_pool(x: Array, windows: Windows) -> Array:
     """
     first, *others = windows.entries(windows.counts(*x.shape[-2:]))
     x = padded(x, windows.padding, 0.0)
-    total = x[first] + 0.0
+    total = namespace(x).asarray(x[first], copy=True)
     for entry in others:
         total += x[entry]
     return total * (1.0 / math.prod(windows.kernel))
@@ -67,7 +67,7 @@ def max_pool_generic(x: Array, windows: Windows) -> tuple[Array, Array]:
     counts = windows.counts(*x.shape[-2:])
     first, *others = windows.entries(counts)
     x = padded(x, windows.padding, -math.inf)
-    y = x[first]
+    y = xp.asarray(x[first], copy=True)  # never the memory of x
     where = xp.zeros(y.shape, dtype=getattr(xp, position_dtype(windows)), device=device(x))
     for i, entry in enumerate(others, 1):
         candidate = x[entry]

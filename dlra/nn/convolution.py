@@ -211,20 +211,19 @@ def _times_columns(W: Any, X: Array) -> Array:
     """W X for columns X; through the factors, the right one first, where W is a LowRank."""
     if not isinstance(W, LowRank):
         return W @ X
-    Z = W._V.T @ X
-    if W._S is not None:
-        Z = W._S @ Z
-    return W._U @ Z
+    return _left_factor(W) @ (W._V.T @ X)
 
 
 def _transpose_times_columns(W: Any, D: Array) -> Array:
     """WᵀD for columns D; through the factors, the left one first, where W is a LowRank."""
     if not isinstance(W, LowRank):
         return W.T @ D
-    Z = W._U.T @ D
-    if W._S is not None:
-        Z = W._S.T @ Z
-    return W._V @ Z
+    return W._V @ (_left_factor(W).T @ D)
+
+
+def _left_factor(W: LowRank) -> Array:
+    """U S: there are many more columns than filters."""
+    return W._U if W._S is None else W._U @ W._S
 
 
 def _input_gradient(rows: Array, W: Any, shape: tuple[int, ...], windows: Windows) -> Array:
