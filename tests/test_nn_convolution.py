@@ -108,14 +108,18 @@ def test_pooling_is_that_of_torch(kind, name, windows, dtype, rng):
 
 
 @pytest.mark.parametrize("generic", [False, True])
-def test_max_pool_passes_nan_and_infinity_on_as_torch_does(generic):
+@pytest.mark.parametrize("windows", [Windows((2, 2), (2, 2)), Windows((2, 3), (2, 1))], ids=str)
+def test_max_pool_passes_nan_and_infinity_on_as_torch_does(windows, generic):
     torch = pytest.importorskip("torch")
     x = np.array([[np.nan, 1.0, 2.0, np.inf], [3.0, np.nan, -np.inf, np.inf]])[None, None]
-    y, where = (_pooling.max_pool_generic if generic else _pooling.max_pool)(x, Windows((2, 2), (2, 2)))
-    ty, at = torch.nn.functional.max_pool2d(torch.tensor(x), 2, return_indices=True)
+    y, where = (_pooling.max_pool_generic if generic else _pooling.max_pool)(x, windows)
+    ty, at = torch.nn.functional.max_pool2d(
+        torch.tensor(x), windows.kernel, windows.stride, return_indices=True
+    )
     np.testing.assert_array_equal(y, ty.numpy())
-    j, k = np.divmod(at.numpy(), 4)
-    np.testing.assert_array_equal(where, 2 * j + k % 2)
+    j, column = np.divmod(at.numpy(), 4)
+    k = column - windows.stride[1] * np.arange(y.shape[-1])
+    np.testing.assert_array_equal(where, windows.kernel[1] * j + k)
 
 
 # ---- against central differences and plain loops
@@ -205,6 +209,16 @@ def test_compiled_patches_are_the_generic_ones(windows, dtype, rng):
         np.testing.assert_array_equal(compiled.fold(p, shape, windows), fold_generic(p, shape, windows))
 
 
+def test_kernel_entries_that_meet_nothing_but_padding(rng):
+    compiled = pytest.importorskip("dlra.nn._patches_numba")
+    for windows in (Windows((3, 3), (1, 1), (4, 4), (3, 3)), Windows((9, 9), (2, 1), (4, 5))):
+        shape = (2, 2, 1, 2)
+        x = rng.standard_normal(shape)
+        rows = compiled.unfold(x, windows)
+        np.testing.assert_array_equal(rows, unfold_generic(x, windows))
+        np.testing.assert_array_equal(compiled.fold(rows, shape, windows), fold_generic(rows, shape, windows))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("windows", POOLS, ids=str)
 def test_compiled_pooling_is_the_generic_one(windows, dtype, rng):
@@ -212,6 +226,7 @@ def test_compiled_pooling_is_the_generic_one(windows, dtype, rng):
     for shape in SHAPES:
         x = rng.integers(-2, 3, shape).astype(dtype)
         y, where = _pooling.max_pool_generic(x, windows)
+        assert not np.shares_memory(y, x)
         delta = rng.standard_normal(y.shape).astype(dtype)
         largest = _pooling.max_pool_gradient_generic(delta, where, shape, windows)
         mean = _pooling.average_pool_gradient_generic(delta, shape, windows)
