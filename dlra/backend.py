@@ -218,6 +218,22 @@ def picked(a: Array, indices: np.ndarray) -> Array:
     return namespace(a).take(a, from_host(indices, a), axis=0)
 
 
+def added_at(a: Array, index: Any, values: Array) -> Array:
+    """Return ``a`` with ``values`` added at an index (slices); ``a`` itself is changed where its library can."""
+    if hasattr(a, "at"):  # JAX
+        return a.at[index].add(values)
+    a[index] += values
+    return a
+
+
+def replaced_at(a: Array, index: Any, values: Array) -> Array:
+    """Return ``a`` with other values at an index (slices); ``a`` itself is changed where its library can."""
+    if hasattr(a, "at"):
+        return a.at[index].set(values)
+    a[index] = values
+    return a
+
+
 def gaussian(like: Array, columns: int, seed: tuple[int, ...]) -> Array:
     """Return a Gaussian matrix with as many rows as ``like``, in its library; the same for the same seed."""
     omega = np.random.default_rng(seed).standard_normal((like.shape[0], columns))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from abc import ABC, abstractmethod
 from typing import Any
@@ -128,10 +127,9 @@ class WeightLayer(Layer):
         return self.weight.rank if isinstance(self.weight, LowRank) else min(self.weight.shape)
 
     def with_parameters(self, weight: Any, bias: Array | None) -> WeightLayer:
-        """Return the layer with other parameters: the low-rank kind for a LowRank weight, the dense kind for an array."""
-        layer = copy.copy(self)
-        layer.__class__ = type(self)._kinds()[0 if isinstance(weight, LowRank) else 1]
-        layer.weight, layer.bias = weight, bias
+        """Return the layer with other parameters, of the low-rank kind where the weight is a LowRank."""
+        layer = object.__new__(type(self)._kinds()[0 if isinstance(weight, LowRank) else 1])
+        vars(layer).update(vars(self), weight=weight, bias=bias)
         return layer
 
     @classmethod
@@ -228,7 +226,7 @@ def dense_start(out: int, fan: int, var: float, dtype: str, rng: np.random.Gener
     return (math.sqrt(var) * rng.standard_normal((out, fan))).astype(dtype)
 
 
-STARTS = ("same-variance", "half-scale", "truncated")
+STARTS = ("truncated", "half-scale", "same-variance")
 
 
 def lowrank_start(
@@ -284,7 +282,8 @@ def check_input(x: Any, name: str, like: Array) -> None:
         )
     if library(x) != library(like):
         raise TypeError(
-            f"{name} must be an array of {library(like)}, as the network is, got {kind(x)} of {library(x)}; move it, or "
+            f"{name} must be an array of {library(like)}, as the network is, got {kind(x)} of {library(x)}; move "
+            "it, or "
             f"the network with net.to({name})"
         )
 

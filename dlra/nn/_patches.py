@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dlra.backend import Array, device, namespace, zeros
+from dlra.backend import Array, added_at, device, namespace, replaced_at, zeros
 
 Pair = tuple[int, int]
 
@@ -119,25 +119,6 @@ def padded(x: Array, padding: Pair, value: float) -> Array:
     *outer, H, W = x.shape
     frame = namespace(x).full((*outer, H + 2 * P, W + 2 * Q), value, dtype=x.dtype, device=device(x))
     return replaced_at(frame, (..., slice(P, P + H), slice(Q, Q + W)), x)
-
-
-# ---- changes in place, for libraries that have them and for those that have not
-
-
-def added_at(a: Array, index: Any, values: Array) -> Array:
-    """Return ``a`` with ``values`` added at an index (slices); ``a`` itself is changed where its library can."""
-    if hasattr(a, "at"):  # JAX
-        return a.at[index].add(values)
-    a[index] += values
-    return a
-
-
-def replaced_at(a: Array, index: Any, values: Array) -> Array:
-    """Return ``a`` with other values at an index (slices); ``a`` itself is changed where its library can."""
-    if hasattr(a, "at"):
-        return a.at[index].set(values)
-    a[index] = values
-    return a
 
 
 # ---- NumPy arrays, where numba is installed

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from dlra.backend import Array, device, namespace, zeros
-from dlra.nn._patches import Windows, added_at, compiled, padded
+from dlra.backend import Array, added_at, device, namespace, zeros
+from dlra.nn._patches import Windows, compiled, padded
 
 
 def max_pool(x: Array, windows: Windows) -> tuple[Array, Array]:

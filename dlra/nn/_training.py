@@ -193,7 +193,8 @@ def trained_method(
             rtol = method.options(i)[0]
             if rtol >= 1:
                 raise ValueError(
-                    f"rtol of {type(method).__name__} must be below 1 (tau, a share of the norm of each weight), got {rtol}"
+                    f"rtol of {type(method).__name__} must be below 1 (tau, a share of the norm of each weight), "
+                    f"got {rtol}"
                 )
     if isinstance(method, WithSubstep) and method.substep != "auto":
         raise ValueError(

@@ -184,7 +184,7 @@ class LowRankConv2d(Conv2d):
     bias : bool
     init : {"he", "xavier", "lecun"}
         Variance of the entries of a dense start, which ``start`` refers to.
-    start : {"half-scale", "same-variance", "truncated"}
+    start : {"truncated", "half-scale", "same-variance"}
         How W starts; see :class:`~dlra.nn.LowRankLinear`.
     dtype : {"float32", "float64"}
     rng : numpy.random.Generator or int, optional
@@ -197,7 +197,7 @@ class LowRankConv2d(Conv2d):
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: Any, rank: int, stride: Any = 1,
-        padding: Any = 0, dilation: Any = 1, bias: bool = True, *, init: str = "he", start: str = "half-scale",
+        padding: Any = 0, dilation: Any = 1, bias: bool = True, *, init: str = "he", start: str = "truncated",
         dtype: Any = "float32", rng: Any = None,
     ):  # fmt: skip
         sizes, var, dtype = self._set_options(

@@ -22,7 +22,8 @@ class Epoch(NamedTuple):
     epoch : int
         From 1.
     loss, accuracy : float
-        Means over the batches of the epoch, each before the step on it; accuracy is NaN where the targets are no labels.
+        Means over the batches of the epoch, each before the step on it; accuracy is NaN where the targets are no
+        labels.
     validation_loss, validation_accuracy : float
         After the epoch; NaN without validation data. For targets that are numbers the accuracy is R².
     ranks : tuple of int

@@ -101,9 +101,9 @@ class LowRankLinear(Linear):
     bias : bool
     init : {"he", "xavier", "lecun"}
         Variance of the entries of a dense start, which ``start`` refers to.
-    start : {"half-scale", "same-variance", "truncated"}
-        How W starts: a random matrix of this rank with half the scale, or the same variance, as a dense start, or
-        distributed as the best approximation of a dense start.
+    start : {"truncated", "half-scale", "same-variance"}
+        How W starts: distributed as the best approximation of a dense start (measured on MNIST, this trains best where
+        ranks adapt), or a random matrix of this rank with half the scale, or the variance, of a dense start.
     dtype : {"float32", "float64"}
     rng : numpy.random.Generator or int, optional
 
@@ -115,7 +115,7 @@ class LowRankLinear(Linear):
 
     def __init__(
         self, in_features: int, out_features: int, rank: int, bias: bool = True, *, init: str = "he",
-        start: str = "half-scale", dtype: Any = "float32", rng: Any = None,
+        start: str = "truncated", dtype: Any = "float32", rng: Any = None,
     ):  # fmt: skip
         n, m = check_size(in_features, "in_features"), check_size(out_features, "out_features")
         rank = check_rank(rank, m, n)

@@ -47,8 +47,8 @@ class Loss(ABC):
 class CrossEntropyLoss(Loss):
     """Cross entropy of softmax(z) and class labels: mean of log Σ_k exp z_k - z_y.
 
-    ``z`` are the outputs of the network before any softmax, shape (batch, classes); ``y`` labels 0 ... classes - 1 of an
-    integer dtype, shape (batch,).
+    ``z`` are the outputs of the network before any softmax, shape (batch, classes); ``y`` labels 0 ... classes - 1 of
+    an integer dtype, shape (batch,).
     """
 
     classifies = True
@@ -79,7 +79,8 @@ class CrossEntropyLoss(Loss):
         xp = namespace(y)
         if y.shape[0] and not (int(xp.min(y)) >= 0 and int(xp.max(y)) < shape[0]):
             raise ValueError(
-                f"{name} holds labels from {int(xp.min(y))} to {int(xp.max(y))}, but the network has {shape[0]} outputs: "
+                f"{name} holds labels from {int(xp.min(y))} to {int(xp.max(y))}, but the network has {shape[0]} "
+                "outputs: "
                 f"labels must lie in 0 ... {shape[0] - 1}"
             )
 
@@ -108,7 +109,8 @@ class MSELoss(Loss):
             )
         if dtype_name(y.dtype) != dtype_name(like.dtype):
             raise TypeError(
-                f"{name} must have the dtype of the network, {dtype_name(like.dtype)}, got {dtype_name(y.dtype)}; cast it "
+                f"{name} must have the dtype of the network, {dtype_name(like.dtype)}, got {dtype_name(y.dtype)}; "
+                "cast it "
                 f"with astype"
             )
         _check_library(y, like, name)
@@ -139,7 +141,7 @@ def accuracy(z: Array, y: Array) -> int:
 
 
 def r_squared(z: Array, y: Array) -> float:
-    """Coefficient of determination: 1 - Σ (z - y)² / Σ (y - mean y)², averaged over the outputs as scikit-learn does."""
+    """1 - Σ (z - y)² / Σ (y - mean y)², averaged over the outputs as scikit-learn does."""
     z, y = to_host(z).reshape(len(z), -1).astype(float), to_host(y).reshape(len(y), -1).astype(float)
     residual, total = ((z - y) ** 2).sum(axis=0), ((y - y.mean(axis=0)) ** 2).sum(axis=0)
     constant = total == 0

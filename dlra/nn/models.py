@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ def mlp(
     rank: int | Sequence[int | None] | None = None,
     *,
     activation: str = "relu",
-    start: str = "half-scale",
+    start: str = "truncated",
     dtype: Any = "float32",
     rng: Any = None,
 ) -> Sequential:
@@ -48,9 +49,9 @@ def mlp(
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
     rng = generator(rng)
-    ranks = layer_ranks(rank, [(m, n) for n, m in zip(sizes[:-1], sizes[1:], strict=True)])
+    ranks = layer_ranks(rank, [(m, n) for n, m in itertools.pairwise(sizes)])
     layers: list[Layer] = []
-    for i, (n, m) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (n, m) in enumerate(itertools.pairwise(sizes)):
         r = ranks[i]
         if r is None:
             layers.append(Linear(n, m, dtype=dtype, rng=rng))
@@ -64,7 +65,7 @@ def lenet5(
     rank: int | Sequence[int | None] | None = None,
     *,
     classes: int = 10,
-    start: str = "half-scale",
+    start: str = "truncated",
     dtype: Any = "float32",
     rng: Any = None,
 ) -> Sequential:
@@ -76,8 +77,8 @@ def lenet5(
     Parameters
     ----------
     rank : int, sequence or None
-        As in :func:`mlp`, for the four weights of shapes 20 x 25, 50 x 500, 500 x 800 and classes x 500; an int holds for
-        all but the last.
+        As in :func:`mlp`, for the four weights of shapes 20 x 25, 50 x 500, 500 x 800 and classes x 500; an int holds
+        for all but the last.
     classes : int
     start : str
         See :class:`LowRankLinear`.
@@ -90,8 +91,8 @@ def lenet5(
 
     References
     ----------
-    Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, Proc. IEEE 86 (1998) 2278-2324; sizes as in S. Schotthöfer et al., NeurIPS
-    2022, section 5.1.
+    Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, Proc. IEEE 86 (1998) 2278-2324; sizes as in S. Schotthöfer et al.,
+    NeurIPS 2022, section 5.1.
     """
     from dlra.nn.convolution import Conv2d, LowRankConv2d, MaxPool2d
 

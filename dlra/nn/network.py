@@ -30,8 +30,8 @@ class Gradient:
     Attributes
     ----------
     weights : tuple
-        dL/dW in the order of ``net.weights``: a LowRank δᵀx (inner dimension: the rows of the batch, times the pixels of
-        the output in a convolution) for low-rank weights, an array for dense ones.
+        dL/dW in the order of ``net.weights``: a LowRank δᵀx (inner dimension: the rows of the batch, times the pixels
+        of the output in a convolution) for low-rank weights, an array for dense ones.
     biases : tuple of arrays
         In the order of ``net.biases``.
     """
@@ -88,7 +88,8 @@ class Sequential:
                 a = p._U if isinstance(p, LowRank) else p
                 if dtype_name(a.dtype) != dtype_name(first.dtype) or library(a) != library(first):
                     raise TypeError(
-                        f"the layers of a network need one dtype and one array library, got {dtype_name(first.dtype)} of "
+                        "the layers of a network need one dtype and one array library, got "
+                        f"{dtype_name(first.dtype)} of "
                         f"{library(first)} and {dtype_name(a.dtype)} of {library(a)} ({layer!r})"
                     )
         self._check_chain()
@@ -137,8 +138,8 @@ class Sequential:
         ----------
         phase : {"evaluation", "training", "stored"}
             What a low-rank weight of rank r counts: as it is evaluated, K Vᵀ, r (m + n); as the augmented integrator
-            trains it, with bases of 2r columns, 2r (m + n) + (2r)²; as it is stored, r (m + n) + r². A dense weight counts
-            m n.
+            trains it, with bases of 2r columns, 2r (m + n) + (2r)²; as it is stored, r (m + n) + r². A dense weight
+            counts m n.
         biases : bool
             Whether biases are counted too.
 
@@ -168,8 +169,8 @@ class Sequential:
     def predict(self, x: Array) -> Array:
         """Return the outputs of the last layer, shape (batch, ...), for a batch x.
 
-        A classifier's outputs are the logits; ``net.predict(x).argmax(axis=1)`` are the labels. Large batches go through
-        in pieces of 4096 rows.
+        A classifier's outputs are the logits; ``net.predict(x).argmax(axis=1)`` are the labels. Large batches go
+        through in pieces of 4096 rows.
         """
         self._check_x(x, "x")
         pieces = [self._outputs(x[i : i + _ROWS]) for i in range(0, x.shape[0], _ROWS)]
@@ -180,7 +181,7 @@ class Sequential:
     __call__ = predict
 
     def score(self, x: Array, y: Array) -> float:
-        """Return the share of rows classified right, for integer labels y; the coefficient of determination R² otherwise."""
+        """Return the share of rows classified right for integer labels y, the coefficient of determination otherwise."""
         z = self.predict(x)
         if not is_array(y) or y.shape[0] != x.shape[0]:
             raise ValueError(
@@ -254,8 +255,8 @@ class Sequential:
         Parameters
         ----------
         weights : dict
-            Index in ``net.weights`` -> LowRank or array of the same shape. Each is kept exactly: a dense array makes the
-            layer a dense one.
+            Index in ``net.weights`` -> LowRank or array of the same shape. Each is kept exactly: a dense array makes
+            the layer a dense one.
         """
         net = self.copy()
         layers = net._weighted

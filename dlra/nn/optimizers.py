@@ -193,8 +193,8 @@ class Adam(Optimizer):
     """Adam: X ← X + h m̂ / (√v̂ + eps), with running means m̂ and v̂ of f and of its square.
 
     Each entry has its own bias correction, since the entries that belong to new directions start later: what is kept is
-    the weight that each mean has gathered, 1 - betaᵏ after k steps. On low-rank factors the method acts on the core, and
-    depends on its coordinates.
+    the weight that each mean has gathered, 1 - betaᵏ after k steps. On low-rank factors the method acts on the core,
+    and depends on its coordinates.
 
     Parameters
     ----------
@@ -209,8 +209,8 @@ class Adam(Optimizer):
 
     References
     ----------
-    D. P. Kingma, J. Ba, Adam: a method for stochastic optimization, ICLR 2015, arXiv:1412.6980; I. Loshchilov, F. Hutter,
-    Decoupled weight decay regularization, ICLR 2019, arXiv:1711.05101.
+    D. P. Kingma, J. Ba, Adam: a method for stochastic optimization, ICLR 2015, arXiv:1412.6980; I. Loshchilov, F.
+    Hutter, Decoupled weight decay regularization, ICLR 2019, arXiv:1711.05101.
     """
 
     lr: float | Schedule = 1e-3

@@ -24,8 +24,8 @@ def to_lowrank(
 ) -> Sequential:
     """Return a copy of a network whose weights are truncated singular value decompositions.
 
-    Give one of ``rank``, ``rtol`` and ``parameters`` (``rank`` and ``rtol`` together: no more than either allows). Weights of
-    which nothing would be dropped stay as they are.
+    Give one of ``rank``, ``rtol`` and ``parameters`` (``rank`` and ``rtol`` together: no more than either allows).
+    Weights of which nothing would be dropped stay as they are.
 
     Parameters
     ----------

@@ -52,7 +52,8 @@ class TiedTolerance:
 class ParameterBudget:
     """Keep the largest singular values of all layers together, as many as the parameters allow.
 
-    A singular value of an m x n weight costs m + n parameters (evaluation count). Dense weights and biases do not count.
+    A singular value of an m x n weight costs m + n parameters (evaluation count). Dense weights and biases do not
+    count.
 
     Parameters
     ----------
@@ -76,7 +77,8 @@ class ParameterBudget:
         least = sum(min(self.min_rank, m, n) * (m + n) for m, n in shapes)
         if self.parameters < least:
             raise ValueError(
-                f"a budget of {self.parameters} parameters is not enough: rank {self.min_rank} in each low-rank layer takes "
+                f"a budget of {self.parameters} parameters is not enough: rank {self.min_rank} in each low-rank "
+                "layer takes "
                 f"{least}"
             )
 

@@ -55,9 +55,9 @@ def train(
 ) -> History:
     """Train a network with a low-rank integrator; the network is changed in place.
 
-    Training is integration of the gradient flow: a step of the integrator is a step of the training, its step length the
-    learning rate, and the optimiser takes the place of the substep. All questions of a step are answered on the same
-    batch; with AugmentedBUG and ParallelBUG there is one, that is one forward and one backward pass a step.
+    Training is integration of the gradient flow: a step of the integrator is a step of the training, its step length
+    the learning rate, and the optimiser takes the place of the substep. All questions of a step are answered on the
+    same batch; with AugmentedBUG and ParallelBUG there is one, that is one forward and one backward pass a step.
 
     Parameters
     ----------
@@ -68,10 +68,10 @@ def train(
     loss : Loss
     optimizer : SGD, Momentum or Adam
     method : integrator, name, or dict
-        Default ``AugmentedBUG(rtol=0.1)``: rtol is tau, the share of the norm of each weight that a truncation may drop;
-        ``atol`` is an absolute tolerance. Rank options may be sequences with one value for each weight. A dict
-        {epoch: method} switches methods at the beginning of these epochs (counted from 0), for example
-        ``{0: AugmentedBUG(rtol=0.1), 5: AugmentedBUG(), 8: Galerkin()}``: ranks adapt, then stay, then only the cores move.
+        Default ``AugmentedBUG(rtol=0.1)``: rtol is tau, the share of the norm of each weight that a truncation may
+        drop; ``atol`` is an absolute tolerance. Rank options may be sequences with one value for each weight. A dict
+        {epoch: method} switches methods at the beginning of these epochs (counted from 0), for example ``{0:
+        AugmentedBUG(rtol=0.1), 5: AugmentedBUG(), 8: Galerkin()}``: ranks adapt, then stay, then only the cores move.
         Momentum and Adam work with AugmentedBUG, ParallelBUG, BUG and Galerkin, SGD with every integrator.
     epochs : int
     batch_size : int
@@ -79,13 +79,14 @@ def train(
     validation : (x, y), optional
         Looked at after each epoch.
     truncation : TiedTolerance or ParameterBudget, optional
-        A rule for the ranks instead of the tolerances of the method: theta = c h² with the learning rate h, or the largest
-        singular values of all layers within a number of parameters.
+        A rule for the ranks instead of the tolerances of the method: theta = c h² with the learning rate h, or the
+        largest singular values of all layers within a number of parameters.
     replacement : bool
         Draw each batch from all rows with replacement, independently (as convergence theory assumes), instead of
         going through a random permutation in each epoch.
     patience : int, optional
-        Stop when the validation loss has not fallen for so many epochs, and give the network the weights of the best one.
+        Stop when the validation loss has not fallen for so many epochs, and give the network the weights of the best
+        one.
     rng : numpy.random.Generator or int, optional
         Source of permutations and samples.
     callback : callable, optional
@@ -150,7 +151,7 @@ def train(
 
 
 def evaluate(net: Sequential, x: Array, y: Array, loss: Loss) -> tuple[float, float]:
-    """Return the loss and the accuracy (R² for targets that are numbers) of a network on data, in pieces of 4096 rows."""
+    """Return the loss and the accuracy (R² for targets that are numbers) of a network on data."""
     net.check_batch(x, y, loss)
     total, right, outputs = 0.0, 0, []
     for i in range(0, x.shape[0], _ROWS):
@@ -243,7 +244,8 @@ class Trainer:
             for m, _ in trained.values():
                 if isinstance(m, RankAdaptive) and m.is_free:
                     raise ValueError(
-                        f"truncation={self.truncation!r} takes the place of the rank options of {type(m).__name__}; leave "
+                        f"truncation={self.truncation!r} takes the place of the rank options of "
+                        f"{type(m).__name__}; leave "
                         f"rtol, atol and max_rank out"
                     )
             if not any(isinstance(m, RankAdaptive) for m, _ in trained.values()):
@@ -299,7 +301,8 @@ class Trainer:
                 bar.show(self.epoch, self._sums, self.data.steps, self.net)
         if self._sums.batches == 0:
             raise TrainingError(
-                f"x gave no batches in epoch {self.epoch + 1}: an iterator can be read once only; give a list of batches, "
+                f"x gave no batches in epoch {self.epoch + 1}: an iterator can be read once only; give a list of "
+                "batches, "
                 f"a function that returns an iterator, or epochs={self.epoch}",
                 self._failed("no batches"),
             )
@@ -394,12 +397,15 @@ class Trainer:
                 frozen.append((i, Y.rank, theta, news))
         if frozen and not isinstance(self.truncation, ParameterBudget):
             self._warned = True
-            i, rank, theta, news = frozen[0]
+            i, _, theta, news = frozen[0]
             layers = ", ".join(f"{j} (rank {r})" for j, r, _, _ in frozen)
             warnings.warn(
-                f"the ranks of weights {layers} cannot grow: what a step adds in new directions, at most {news:.1e} in weight "
-                f"{i} in epoch {self.epoch + 1}, is below the truncation tolerance {theta:.1e} and always dropped. Start from "
-                f"a higher rank, take a smaller tolerance or a larger learning rate, or tie the tolerance to the learning "
+                f"the ranks of weights {layers} cannot grow: what a step adds in new directions, at most "
+                f"{news:.1e} in weight "
+                f"{i} in epoch {self.epoch + 1}, is below the truncation tolerance {theta:.1e} and always "
+                "dropped. Start from "
+                "a higher rank, take a smaller tolerance or a larger learning rate, or tie the tolerance to the "
+                "learning "
                 f"rate: truncation=TiedTolerance(c)",
                 DlraWarning,
                 stacklevel=5,
@@ -418,7 +424,8 @@ class Trainer:
                 where = f" in {self.net._not_finite(self.batch.x)}"
             why += "; take a smaller learning rate, or look at the data" if "data" not in where else ""
         return TrainingError(
-            f"training failed in {self._place()} (iteration {self.t}, learning rate {h:.3g}, ranks {self.net.ranks}), stage "
+            f"training failed in {self._place()} (iteration {self.t}, learning rate {h:.3g}, ranks "
+            f"{self.net.ranks}), stage "
             f"{error.stage}{where}: {why}. The network keeps the weights of the last good step",
             self._failed(why),
         )
@@ -464,7 +471,7 @@ class Trainer:
             "begun": list(self._begun),
             "news": list(self._largest_news),
             "warned": self._warned,
-            "best": [self._best[0], self._best[1], None if self._best[2] is None else [portable(Y) for Y in self._best[2]]],
+            "best": [*self._best[:2], None if self._best[2] is None else [portable(Y) for Y in self._best[2]]],
         }  # fmt: skip
         try:
             _files.write(self._clock.path, "training", tree)
@@ -571,7 +578,8 @@ class _Batches:
                 "; convert lists with numpy.asarray" if isinstance(x, (list, tuple)) and y is not None else ""
             )
             raise TypeError(
-                f"x and y must be arrays, or x an iterable of batches (x, y) and y None, got {kind(x)} and {kind(y)}{hint}"
+                f"x and y must be arrays, or x an iterable of batches (x, y) and y None, got {kind(x)} and "
+                f"{kind(y)}{hint}"
             )
         if batch_size is not None or replacement:
             raise ValueError(
@@ -585,7 +593,7 @@ class _Batches:
 
     def batches(self, rng: Any, order: np.ndarray | None, done: int) -> Iterator[tuple[Array, Array]]:
         """The batches of an epoch, each checked."""
-        source = self.source() if callable(self.source) else self.source
+        source: Any = self.source() if callable(self.source) else self.source
         for i, item in enumerate(source):
             try:
                 x, y = item
