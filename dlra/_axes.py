@@ -90,6 +90,47 @@ def shades(count: int) -> Any:
     return colormaps["viridis"](np.linspace(0, 0.9, count))
 
 
+def color(i: int, count: int) -> Any:
+    """The colour of line i of so many: of the few, or of a scale."""
+    return COLORS[i] if count <= len(COLORS) else shades(count)[i]
+
+
+def dash(i: int) -> str:
+    """The dashes of line i."""
+    return _DASHES[i % len(_DASHES)]
+
+
+def epochs(axes: Any, epoch: Any, y: Any, label: str | None, **look: Any) -> None:
+    """Draw one value per epoch, with markers where there are few."""
+    y = np.asarray(y, dtype=float)
+    axes.plot(
+        epoch, np.where(np.isfinite(y), y, np.nan), label=label, marker="o" if len(y) <= 20 else None, **look
+    )
+
+
+def scale_bar(axes: Any, count: int, label: str) -> None:
+    """Explain the colours of ``count`` lines, numbered from 1, by a bar at the right of the axes."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import BoundaryNorm, ListedColormap
+
+    colors = ScalarMappable(
+        BoundaryNorm(np.arange(0.5, count + 1), count), ListedColormap([tuple(c) for c in shades(count)])
+    )
+    inner = axes.get_subplotspec().subgridspec(1, 2, width_ratios=(16, 1), wspace=0.02)
+    axes.set_subplotspec(inner[0])
+    bar = axes.figure.colorbar(colors, cax=axes.figure.add_subplot(inner[1]), label=label)
+    bar.minorticks_off()
+    bar.locator = integers()
+    bar.update_ticks()
+
+
+def engineering() -> Any:
+    """Tick labels 200k, 1.2M."""
+    from matplotlib.ticker import EngFormatter
+
+    return EngFormatter(sep="")
+
+
 def integers() -> Any:
     """Ticks at whole numbers."""
     from matplotlib.ticker import MaxNLocator

@@ -1,4 +1,4 @@
-"""The panels of the pictures of a Solution, and the numbers in them."""
+"""The panels of the pictures of a Solution and of a training, and the numbers in them."""
 
 from __future__ import annotations
 
@@ -172,3 +172,107 @@ def _label_end(axes: Any, line: Any, text: str) -> None:
     if len(known):
         place = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "annotation_clip": False}
         axes.annotate(text, (x[known[-1]], y[known[-1]]), color=line.get_color(), **place)
+
+
+# ---- panels of a training
+
+_HANDLE = 3.4  # length of lines in legends: dashes show beside a marker
+
+
+def training_loss(axes: Any, histories: Any, names: list[str], validation: str) -> None:
+    """Draw the loss over the epochs, on a logarithmic axis where it spans a decade."""
+    _both(axes, histories, names, ("loss", "validation_loss"), validation)
+    values = np.concatenate([line.get_ydata() for line in axes.lines] or [np.ones(1)])
+    known = values[np.isfinite(values)]
+    if len(known) and known.min() > 0 and known.max() > 10 * known.min():
+        axes.set_yscale("log")
+    axes.set_ylabel("loss")
+
+
+def training_accuracy(axes: Any, histories: Any, names: list[str], validation: str) -> None:
+    """Draw the accuracy over the epochs, in percent."""
+    _both(axes, histories, names, ("accuracy", "validation_accuracy"), validation, 100.0)
+    axes.set_ylabel("accuracy in %")
+
+
+def _both(
+    axes: Any, histories: Any, names: list[str], columns: tuple[str, str], validation: str, scale: float = 1.0
+) -> None:
+    """Draw one quantity on training data (solid) and on validation data (dashed), where it is known."""
+    single = len(histories) == 1
+    for i, (history, name) in enumerate(zip(histories, names, strict=True)):
+        for j, (column, data) in enumerate(zip(columns, ("training", validation), strict=True)):
+            y = scale * np.asarray(getattr(history, column), dtype=float)
+            if not np.isfinite(y).any():
+                continue
+            color = draw.COLORS[j] if single else draw.color(i, len(histories))
+            draw.epochs(
+                axes, history.epoch, y, data if single else f"{name}, {data}", color=color, ls=("-", "--")[j]
+            )
+    if not axes.lines:
+        draw.message(axes, f"no {columns[0]} is known")
+        return
+    if len(axes.lines) > 1:
+        axes.legend(ncols=1 + len(axes.lines) // 9, handlelength=_HANDLE)
+    _epoch_axis(axes)
+
+
+def training_ranks(axes: Any, histories: Any, names: list[str]) -> None:
+    """Draw the rank of every weight over the epochs; of several trainings all in the colour of the training."""
+    single = len(histories) == 1
+    top = 0
+    for i, (history, name) in enumerate(zip(histories, names, strict=True)):
+        table = np.asarray(history.ranks, dtype=float)
+        top, count = max(top, table.max()), table.shape[1]
+        for j, column in enumerate(table.T):
+            if single:
+                look = {"color": draw.color(j, count), "ls": draw.dash(j)}
+                label = f"weight {j + 1}{_dense_mark(history, j)}"
+            else:
+                look = {"color": draw.color(i, len(histories)), "ls": draw.dash(j), "lw": 1.2}
+                label = name if j == 0 else None
+            draw.epochs(axes, history.epoch, column, label, **look)
+    axes.set(ylabel="rank", ylim=(0, 1.08 * top + 0.5))
+    axes.yaxis.set_major_locator(draw.integers())
+    count = len(histories[0].ranks[0]) if single else len(histories)
+    if single and count > len(draw.COLORS):
+        draw.scale_bar(axes, count, "weight")
+    elif count > 1 or not single:
+        axes.set_ylim(0, (1.08 + 0.09 * -(-count // 2)) * top + 0.5)  # room for the names
+        axes.legend(loc="upper right", ncols=2, handlelength=_HANDLE)
+    _epoch_axis(axes)
+
+
+def _dense_mark(history: Any, j: int) -> str:
+    weights = () if history.net is None else history.net.weights
+    return " (dense)" if j < len(weights) and not isinstance(weights[j], LowRank) else ""
+
+
+def training_parameters(axes: Any, histories: Any, names: list[str]) -> None:
+    """Draw the parameters of all weights as they are evaluated, with the compression on the right."""
+    for i, (history, name) in enumerate(zip(histories, names, strict=True)):
+        y = np.asarray(history.parameters, dtype=float)
+        draw.epochs(axes, history.epoch, y, name, color=draw.color(i, len(histories)))
+    top = max(max(history.parameters) for history in histories)
+    axes.set(ylabel="parameters of the weights", ylim=(0, 1.08 * top))
+    axes.yaxis.set_major_formatter(draw.engineering())
+    if len(histories) > 1:
+        axes.legend()
+    _epoch_axis(axes)
+    dense = {_dense_count(history) for history in histories}
+    if len(dense) == 1 and (count := dense.pop()):
+        right = axes.secondary_yaxis(
+            "right", functions=(lambda p: 100 * (1 - p / count), lambda c: count * (1 - c / 100))
+        )
+        right.set_ylabel("compression in %")
+        right.spines[:].set_visible(False)
+
+
+def _dense_count(history: Any) -> int:
+    """Parameters of the dense weights of the network; 0 where it is not known."""
+    return 0 if history.net is None else sum(int(np.prod(W.shape)) for W in history.net.weights)
+
+
+def _epoch_axis(axes: Any) -> None:
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(draw.integers())

@@ -1,4 +1,5 @@
-"""Pictures of a :class:`~dlra.Solution`: rank, error budget, observables, singular values, the solution itself.
+"""Pictures of a :class:`~dlra.Solution`: rank, error budget, observables, singular values, the solution itself; of a
+training: loss, accuracy, ranks, parameters.
 
 Each function returns a :class:`matplotlib.figure.Figure`; nothing is shown and nothing global is touched, so
 they work without a display. Needs matplotlib: ``pip install "dlra[plot]"``.
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,9 +30,10 @@ from dlra.solution import Solution
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from dlra.nn import History
     from dlra.problems import Problem
 
-__all__ = ["error_budget", "observables", "overview", "rank", "save", "singular_values", "state"]
+__all__ = ["error_budget", "observables", "overview", "rank", "save", "singular_values", "state", "training"]
 
 _MEMBERS = 9  # of a coupled system at most so many matrices are shown
 
@@ -264,6 +266,61 @@ def overview(solution: Solution, problem: Problem | None = None) -> Figure:
         part(figure, ax)
     title = problem.description if problem is not None else ""
     figure.suptitle("\n".join(filter(None, (title, solution.method))))
+    return figure
+
+
+def training(
+    history: History | Sequence[History],
+    labels: Sequence[str] | None = None,
+    *,
+    validation: str = "validation",
+) -> Figure:
+    """A training over its epochs: loss, accuracy, the ranks of all weights, parameters and compression.
+
+    What is unknown (NaN) is left out: the accuracy where targets are numbers, the second lines without validation data.
+    Of several trainings each has one colour.
+
+    Parameters
+    ----------
+    history : History, or a sequence of them
+    labels : sequence of str, optional
+        Names of several trainings.
+    validation : str
+        What the validation data are called, for example "test".
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        A history without epochs; another number of labels than of histories.
+    """
+    from dlra.nn.history import History
+
+    histories = [history] if isinstance(history, History) else history
+    if not isinstance(histories, (list, tuple)) or not all(isinstance(h, History) for h in histories):
+        raise TypeError(
+            f"expected a dlra.nn.History or a list of them, got {history!r:.60} ({type(history).__name__})"
+        )
+    if not histories:
+        raise ValueError("no histories to show")
+    if isinstance(labels, str):
+        raise TypeError(f"labels must be a sequence with one name per history, got {labels!r}")
+    names = list(labels) if labels is not None else [str(i + 1) for i in range(len(histories))]
+    if len(names) != len(histories):
+        raise ValueError(f"labels must name each of {len(histories)} histories, got {len(names)}")
+    for name, one in zip(names, histories, strict=True):
+        if not one.epoch:
+            which = f" {name!r}" if len(histories) > 1 else ""
+            raise ValueError(f"the history{which} has no epochs: {one.message or 'nothing was trained'}")
+    with styled():
+        figure, axes = _grid(4, width=4.9, height=3.3)
+        panels.training_loss(axes[0], histories, names, validation)
+        panels.training_accuracy(axes[1], histories, names, validation)
+        panels.training_ranks(axes[2], histories, names)
+        panels.training_parameters(axes[3], histories, names)
     return figure
 
 

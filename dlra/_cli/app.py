@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-import traceback
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from typer import Argument, Option
 
 import dlra
 from dlra import integrators, substeps
+from dlra._cli import training_commands
+from dlra._cli.exits import FAILED, INTERRUPTED, exit_on_error
 
 app = typer.Typer(
     name="dlra",
@@ -21,11 +20,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Solve matrix differential equations on low-rank factors.",
+    help="Solve matrix differential equations, and train networks, on low-rank factors.",
     epilog="Exit codes: 0 done, 1 failed, 2 bad arguments, 130 interrupted.",
 )
-
-FAILED, BAD_ARGUMENTS, INTERRUPTED = 1, 2, 130
 
 
 def _show_version(wanted: bool) -> None:
@@ -40,7 +37,7 @@ def main(
         bool, Option("--version", help="Print the version and exit.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
-    """Solve matrix differential equations on low-rank factors."""
+    """Solve matrix differential equations, and train networks, on low-rank factors."""
 
 
 _STEP, _RANK, _PLACE, _FILES = "Time steps and method", "Rank", "Problem and array library", "Output"
@@ -265,11 +262,11 @@ def solve(
     given["options"] = given.pop("set_") or []
     if progress is None:
         given["progress"] = sys.stderr.isatty() and not quiet
-    with _exit_on_error(debug, bad_input=True):
+    with exit_on_error(debug, bad_input=True):
         task = Task(Settings(**given))
-    with _exit_on_error(debug, bad_input=True, os_errors=FAILED):
+    with exit_on_error(debug, bad_input=True, os_errors=FAILED):
         outcome = task.run()
-    with _exit_on_error(debug):
+    with exit_on_error(debug):
         report.write_files(outcome)
         if not quiet:
             typer.echo(report.summary(outcome), err=json == "-", nl=False)
@@ -281,6 +278,11 @@ def solve(
         raise typer.Exit(INTERRUPTED)
 
 
+app.command()(training_commands.train)
+app.command()(training_commands.evaluate)
+app.command()(training_commands.prune)
+
+
 @app.command()
 def problems(
     name: Annotated[str | None, Argument(metavar="[NAME]", help="Describe this one.")] = None,
@@ -289,7 +291,7 @@ def problems(
     """List the named problems, or describe one: equation, options, defaults, observables."""
     from dlra._cli import info
 
-    with _exit_on_error(debug, bad_input=True):
+    with exit_on_error(debug, bad_input=True):
         typer.echo(info.problem_list() if name is None else info.problem_page(name))
 
 
@@ -301,7 +303,7 @@ def methods(
     """List the integrators with their orders, or describe one: its step, options, properties, limits."""
     from dlra._cli import info
 
-    with _exit_on_error(debug, bad_input=True):
+    with exit_on_error(debug, bad_input=True):
         typer.echo(info.method_list() if name is None else info.method_page(name))
 
 
@@ -311,7 +313,7 @@ def cite(
     debug: Annotated[bool, Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Print the BibTeX entries of the publications that a method comes from."""
-    with _exit_on_error(debug, bad_input=True):
+    with exit_on_error(debug, bad_input=True):
         typer.echo(dlra.citation(method))
 
 
@@ -320,7 +322,7 @@ def info_(debug: Annotated[bool, Option("--debug", help="Show the traceback of a
     """Show versions, array libraries found and usable, threads and GPU."""
     from dlra._cli import info
 
-    with _exit_on_error(debug):
+    with exit_on_error(debug):
         typer.echo(info.environment())
 
 
@@ -334,39 +336,7 @@ def demo(
     """Solve a plasma and an engineering problem, compare with theory, draw pictures; under a minute."""
     from dlra.demo import Demo
 
-    with _exit_on_error(debug, bad_input=True):
+    with exit_on_error(debug, bad_input=True):
         show = Demo(out)
-    with _exit_on_error(debug):
+    with exit_on_error(debug):
         show.run(typer.echo)
-
-
-@contextlib.contextmanager
-def _exit_on_error(debug: bool, *, bad_input: bool = False, os_errors: int | None = None) -> Iterator[None]:
-    """Turn an exception into one line on standard error and an exit code.
-
-    ``bad_input``: ValueError, TypeError and ImportError mean bad arguments here, and OSError too unless
-    ``os_errors`` tells otherwise.
-    """
-    try:
-        yield
-    except KeyboardInterrupt:
-        _leave("interrupted", INTERRUPTED, debug)
-    except dlra.SolveError as error:
-        _leave(f"error: {error}", FAILED, debug)
-    except OSError as error:
-        code = os_errors if os_errors is not None else BAD_ARGUMENTS if bad_input else FAILED
-        _leave(f"error: {error}", code, debug)
-    except (ValueError, TypeError, ImportError) as error:
-        _leave(f"error: {error}", BAD_ARGUMENTS if bad_input else FAILED, debug)
-    except (typer.Exit, typer.Abort):
-        raise
-    except Exception as error:
-        text = f"error: unexpected {type(error).__name__}: {str(error)[:300]}"
-        _leave(text if debug else f"{text} (--debug shows where)", FAILED, debug)
-
-
-def _leave(text: str, code: int, debug: bool) -> NoReturn:
-    if debug:
-        traceback.print_exc()
-    typer.echo(" ".join(text.split()), err=True)
-    raise typer.Exit(code)
