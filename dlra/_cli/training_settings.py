@@ -375,7 +375,7 @@ def _make_schedule(settings: OptimizerSettings, rate: float, steps: int, epochs:
         if sorted(set(marks)) != marks:
             raise ValueError(f"--milestones must ascend, got {settings.milestones}")
         return schedules.StepDecay(
-            rate, 0.1 if settings.decay is None else settings.decay, [m * steps for m in marks]
+            rate, 0.1 if settings.decay is None else settings.decay, tuple(m * steps for m in marks)
         )
     if name == "robbins-monro":
         power, t0 = (1.0 if v is None else v for v in (settings.power, settings.t0))
