@@ -102,7 +102,7 @@ def library(a: Array) -> str:
     """Return the name of the library of ``a``, with its device where that is not the only one."""
     name = type(a).__module__.partition(".")[0]
     name = {"jaxlib": "jax"}.get(name, name)
-    return name if type(a) is np.ndarray else f"{name} ({device(a)})"
+    return name if isinstance(a, np.ndarray) else f"{name} ({device(a)})"
 
 
 def device(a: Array) -> Any:

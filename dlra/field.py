@@ -117,6 +117,10 @@ class Value:
         """The value without the stiff linear part; None where nothing is left."""
         return self
 
+    def compressed(self, U: Array, V: Array) -> Array:
+        """UᴴGV."""
+        return self._cast(lazy.compressed(self.matrix, U, V))
+
     def rows(self, indices: Array) -> Array:
         """Rows with the given indices, as an array."""
         return self._cast(lazy.rows(self.matrix, indices))

@@ -46,6 +46,9 @@ class Operand:
     def _apply_adjoint(self, X: Array) -> Array:
         raise NotImplementedError
 
+    def _compressed(self, U: Array, V: Array) -> Array:
+        return H(U) @ self._apply(V)
+
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         """Take over ``array @ Y``, ``array + Y``, ``number * Y``; any other ufunc is a TypeError that says
         what to do."""
@@ -286,6 +289,11 @@ def apply_adjoint(G: Any, X: Array) -> Array:
         G, X = promoted(G, X)
         return H(H(X) @ G) if X.ndim == 2 else conj(conj(X) @ G)
     return adjoint(G) @ X
+
+
+def compressed(G: Any, U: Array, V: Array) -> Array:
+    """Return the array UᴴGV for tall, thin arrays U and V."""
+    return G._compressed(U, V) if isinstance(G, Operand) else H(U) @ apply(G, V)
 
 
 def adjoint(G: Any) -> Any:

@@ -496,6 +496,9 @@ class _Sum(LowRank):
     def _apply_adjoint(self, X: Array) -> Array:
         return _total([Y._apply_adjoint(X) for Y in self._terms])
 
+    def _compressed(self, U: Array, V: Array) -> Array:
+        return _total([Y._compressed(U, V) for Y in self._terms])
+
 
 _Sum.__name__ = "LowRank"  # what users see in messages
 

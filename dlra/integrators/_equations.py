@@ -169,7 +169,7 @@ def s_equation(Ys: Members, field: Any, start: Members | None = None, backward: 
         slopes = []
         for Y, value in zip(Ys, values, strict=True):
             if isinstance(Y, LowRank):
-                slope = H(Y._U) @ _product(value, Y._V, Y._U.shape[0], rest)
+                slope = _compressed(value, Y, rest)
                 slope = hermitian_part(slope) if one_sided(Y) else slope
                 slopes.append(-slope if backward else slope)
             else:
@@ -227,6 +227,16 @@ def _product(value: Any, X: Array, height: int, rest: bool, adjoint: bool = Fals
     if G is None:
         return zeros((height, X.shape[1]), X)
     return (G.H if adjoint else G) @ X
+
+
+def _compressed(value: Any, Y: LowRank, rest: bool) -> Array:
+    """UᴴGV in the bases of Y, for the whole value or for its rest."""
+    G = value.rest if rest else value
+    if G is None:
+        return zeros((Y._U.shape[1], Y._V.shape[1]), Y._U)
+    if hasattr(G, "compressed"):
+        return G.compressed(Y._U, Y._V)
+    return H(Y._U) @ (G @ Y._V)
 
 
 def _k_linear(operators: Any, Y: LowRank) -> Any:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from dlra._factors import check_int
-from dlra.backend import Array, astype, dtype_name, from_host, is_array, kind, library, namespace
+from dlra.backend import Array, astype, device, dtype_name, from_host, is_array, kind, library, namespace
 from dlra.lowrank import LowRank
+from dlra.nn._gradient import RowProduct
 
 __all__ = ["Layer", "WeightLayer"]
 
@@ -149,31 +150,33 @@ class WeightLayer(Layer):
 # ---- products with weights
 
 
-def apply_weight(x: Array, W: Any) -> Array:
-    """X Wᵀ for a batch of rows; through the factors, the right one first, where W is a LowRank."""
+def apply_weight(x: Array, W: Any, bias: Array | None) -> tuple[Array, Array | None]:
+    """X Wᵀ + b for a batch of rows, and X V where W is a LowRank, whose right factor comes first."""
     if not isinstance(W, LowRank):
-        return x @ W.T
-    z = x @ W._V
-    if W._S is not None:
-        z = z @ W._S.T
-    return z @ W._U.T
+        y = x @ W.T
+        if bias is not None:
+            y += bias
+        return y, None
+    seen = x @ W._V
+    z, U = seen if W._S is None else seen @ W._S.T, W._U
+    if bias is not None:  # as one more column, rather than in another pass over y
+        xp = namespace(z)
+        ones = xp.ones((z.shape[0], 1), dtype=z.dtype, device=device(z))
+        z, U = xp.concat((z, ones), axis=1), xp.concat((U, bias[:, None]), axis=1)
+    return z @ U.T, seen
 
 
-def apply_weight_transposed(delta: Array, W: Any) -> Array:
-    """Delta W for a batch of rows."""
+def weight_derivatives(
+    delta: Array, x: Array, seen: Array | None, W: Any, wants_dx: bool
+) -> tuple[Array | None, Any]:
+    """The derivatives by x, delta W, and by W, deltaᵀ x: a LowRank of inner dimension the batch where W is one."""
     if not isinstance(W, LowRank):
-        return delta @ W
+        return delta @ W if wants_dx else None, delta.T @ x
+    if not wants_dx:
+        return None, RowProduct.of(delta, x, (W._V, seen))
     z = delta @ W._U
-    if W._S is not None:
-        z = z @ W._S
-    return z @ W._V.T
-
-
-def weight_gradient(delta: Array, x: Array, W: Any) -> Any:
-    """DeltaᵀX, the derivative by the weight: a LowRank whose inner dimension is the batch where W is one."""
-    if isinstance(W, LowRank):
-        return LowRank._make(delta.T, None, x.T)
-    return delta.T @ x
+    dx = (z if W._S is None else z @ W._S) @ W._V.T
+    return dx, RowProduct.of(delta, x, (W._V, seen), (W._U, z))
 
 
 # ---- first values

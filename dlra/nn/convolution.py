@@ -21,6 +21,7 @@ import numpy as np
 
 from dlra.backend import Array, namespace
 from dlra.lowrank import LowRank
+from dlra.nn._gradient import RowProduct
 from dlra.nn._layer import (
     Layer,
     Parameters,
@@ -32,7 +33,6 @@ from dlra.nn._layer import (
     lowrank_start,
     summed,
     variance,
-    weight_gradient,
 )
 from dlra.nn._patches import Pair, Windows, fold, unfold
 from dlra.nn._pooling import average_pool, average_pool_gradient, max_pool, max_pool_gradient
@@ -124,20 +124,26 @@ class Conv2d(WeightLayer):
         weight, bias = (*parameters, None)[:2]
         xp, windows = namespace(x), self._windows
         patches = unfold(x, windows)
-        y = _times_columns(weight, patches.T)
+        y, seen = _times_columns(weight, patches.T)
         if bias is not None:
             y += bias[:, None]
         F, N, (OH, OW) = y.shape[0], x.shape[0], windows.counts(*x.shape[2:])
-        return xp.permute_dims(xp.reshape(y, (F, N, OH, OW)), (1, 0, 2, 3)), (patches, tuple(x.shape))
+        return xp.permute_dims(xp.reshape(y, (F, N, OH, OW)), (1, 0, 2, 3)), (patches, seen, tuple(x.shape))
 
     def backward(
         self, delta: Array, tape: Any, parameters: Parameters, wants_dx: bool
     ) -> tuple[Array | None, Parameters]:
-        weight, (patches, shape) = parameters[0], tape
+        weight, (patches, seen, shape) = parameters[0], tape
         xp = namespace(delta)
         rows = xp.reshape(xp.permute_dims(delta, (1, 0, 2, 3)), (delta.shape[1], -1)).T
-        gradient = weight_gradient(rows, patches, weight)
-        dx = _input_gradient(rows, weight, shape, self._windows) if wants_dx else None
+        if not isinstance(weight, LowRank):
+            dx = _input_gradient(weight.T, rows.T, shape, self._windows) if wants_dx else None
+            gradient = rows.T @ patches
+        else:
+            z = weight._U.T @ rows.T
+            Sz = z if weight._S is None else weight._S.T @ z
+            dx = _input_gradient(weight._V, Sz, shape, self._windows) if wants_dx else None
+            gradient = RowProduct.of(rows, patches, (weight._V, seen), (weight._U, z.T))
         return dx, (gradient, summed(rows)) if len(parameters) == 2 else (gradient,)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -207,36 +213,26 @@ class LowRankConv2d(Conv2d):
         self.weight = lowrank_start(*sizes, rank, var, start, dtype, generator(rng))
 
 
-def _times_columns(W: Any, X: Array) -> Array:
-    """W X for columns X; through the factors, the right one first, where W is a LowRank."""
+def _times_columns(W: Any, X: Array) -> tuple[Array, Array | None]:
+    """W X for columns X, and XᵀV where W is a LowRank, whose right factor comes first."""
     if not isinstance(W, LowRank):
-        return W @ X
-    return _left_factor(W) @ (W._V.T @ X)
+        return W @ X, None
+    seen = W._V.T @ X
+    left = W._U if W._S is None else W._U @ W._S  # there are many more columns than filters
+    return left @ seen, seen.T
 
 
-def _transpose_times_columns(W: Any, D: Array) -> Array:
-    """WᵀD for columns D; through the factors, the left one first, where W is a LowRank."""
-    if not isinstance(W, LowRank):
-        return W.T @ D
-    return W._V @ (_left_factor(W).T @ D)
-
-
-def _left_factor(W: LowRank) -> Array:
-    """U S: there are many more columns than filters."""
-    return W._U if W._S is None else W._U @ W._S
-
-
-def _input_gradient(rows: Array, W: Any, shape: tuple[int, ...], windows: Windows) -> Array:
-    """The derivative by images of this shape, for the derivative by the output as rows N·OH·OW x F."""
-    if type(rows) is not np.ndarray:
-        return fold(_transpose_times_columns(W, rows.T).T, shape, windows)
-    N, C, H, W_ = shape
-    positions = len(rows) // N if N else 1
-    step = max(1, BLOCK // (W.shape[1] * positions * rows.itemsize))
-    dx = np.empty((C, N, H, W_), dtype=rows.dtype)
+def _input_gradient(left: Array, D: Array, shape: tuple[int, ...], windows: Windows) -> Array:
+    """The derivative by images of this shape, fold(left @ D), for D with N·OH·OW columns."""
+    if type(D) is not np.ndarray:
+        return fold((left @ D).T, shape, windows)
+    N, C, H, W = shape
+    positions = D.shape[1] // N if N else 1
+    step = max(1, BLOCK // (left.shape[0] * positions * D.itemsize))
+    dx = np.empty((C, N, H, W), dtype=D.dtype)
     for n in range(0, N, step):
-        part = rows[n * positions : (n + step) * positions].T
-        images = fold(_transpose_times_columns(W, part).T, (part.shape[1] // positions, C, H, W_), windows)
+        part = left @ D[:, n * positions : (n + step) * positions]
+        images = fold(part.T, (part.shape[1] // positions, C, H, W), windows)
         dx[:, n : n + step] = images.transpose(1, 0, 2, 3)
     return dx.transpose(1, 0, 2, 3)
 

@@ -13,7 +13,6 @@ from dlra.nn._layer import (
     Parameters,
     WeightLayer,
     apply_weight,
-    apply_weight_transposed,
     check_layer_dtype,
     check_size,
     dense_start,
@@ -21,7 +20,7 @@ from dlra.nn._layer import (
     lowrank_start,
     summed,
     variance,
-    weight_gradient,
+    weight_derivatives,
 )
 
 __all__ = ["Flatten", "Linear", "LowRankLinear", "ReLU", "Sigmoid", "Tanh"]
@@ -60,17 +59,13 @@ class Linear(WeightLayer):
 
     def forward(self, x: Array, parameters: Parameters, reuse: bool) -> tuple[Array, Any]:
         weight, bias = (*parameters, None)[:2]
-        y = apply_weight(x, weight)
-        if bias is not None:
-            y += bias
-        return y, x
+        y, seen = apply_weight(x, weight, bias)
+        return y, (x, seen)
 
     def backward(
         self, delta: Array, tape: Any, parameters: Parameters, wants_dx: bool
     ) -> tuple[Array | None, Parameters]:
-        weight = parameters[0]
-        gradient = weight_gradient(delta, tape, weight)
-        dx = apply_weight_transposed(delta, weight) if wants_dx else None
+        dx, gradient = weight_derivatives(delta, tape[0], tape[1], parameters[0], wants_dx)
         return dx, (gradient, summed(delta)) if len(parameters) == 2 else (gradient,)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:

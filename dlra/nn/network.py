@@ -181,7 +181,7 @@ class Sequential:
     __call__ = predict
 
     def score(self, x: Array, y: Array) -> float:
-        """Return the share of rows classified right for integer labels y, the coefficient of determination otherwise."""
+        """Return the share of rows classified right, for integer labels y; R² otherwise."""
         z = self.predict(x)
         if not is_array(y) or y.shape[0] != x.shape[0]:
             raise ValueError(

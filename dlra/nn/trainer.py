@@ -171,9 +171,9 @@ class Trainer:
     """A training: its arguments, checked, and its state."""
 
     def __init__(
-        self, net: Any, x: Any, y: Any, *, loss: Any, optimizer: Any, method: Any, epochs: Any, batch_size: Any,
-        validation: Any, truncation: Any, replacement: Any, patience: Any, rng: Any, callback: Any, checkpoint: Any,
-        resume: Any,
+        self, net: Any, x: Any, y: Any, *, loss: Any, optimizer: Any, method: Any, epochs: Any, batch_size: Any = None,
+        validation: Any = None, truncation: Any = None, replacement: Any = False, patience: Any = None, rng: Any = None,
+        callback: Any = None, checkpoint: Any = None, resume: Any = None,
     ):  # fmt: skip
         if not isinstance(net, Sequential):
             raise TypeError(f"net must be a dlra.nn.Sequential, got {kind(net)}")

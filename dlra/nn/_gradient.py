@@ -1,0 +1,72 @@
+"""The gradient by a weight as a matrix that remembers its products."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dlra.backend import Array, namespace
+from dlra.lowrank import LowRank
+
+__all__ = ["RowProduct"]
+
+
+class RowProduct(LowRank):
+    """G = DᵀX for rows D (B x m) and X (B x n): a LowRank(Dᵀ, None, Xᵀ) of inner dimension B.
+
+    The forward pass has computed X V₀ and the backward pass D U₀ for the bases of the weight. These are what the K- and
+    the L-step need, and the leading columns of what the S-step needs in bases that begin with U₀ and V₀; each further
+    pass over D or X would cost as much as one of those.
+    """
+
+    __slots__ = ("_columns", "_rows")
+    _columns: tuple[Array, Array] | None
+    _rows: tuple[Array, Array] | None
+
+    @staticmethod
+    def of(D: Array, X: Array, columns: Any = None, rows: Any = None) -> RowProduct:
+        """DᵀX; ``columns`` is (V, X V) and ``rows`` (U, D U) where they are known."""
+        self = object.__new__(RowProduct)
+        self._U, self._S, self._V, self._orthonormal = D.T, None, X.T, 0
+        self._columns, self._rows = columns, rows
+        return self
+
+    def _apply(self, V: Array) -> Array:
+        return self._U @ self._seen_by_columns(V)
+
+    def _apply_adjoint(self, U: Array) -> Array:
+        return self._V @ self._seen_by_rows(U)
+
+    def _compressed(self, U: Array, V: Array) -> Array:
+        return self._seen_by_rows(U).T @ self._seen_by_columns(V)
+
+    def _seen_by_columns(self, V: Array) -> Array:
+        """X V."""
+        self._columns = _extended(self._columns, V, self._V.T)
+        return self._columns[1]
+
+    def _seen_by_rows(self, U: Array) -> Array:
+        """D U."""
+        self._rows = _extended(self._rows, U, self._U.T)
+        return self._rows[1]
+
+    def __reduce__(self) -> Any:
+        return LowRank, (self._U, None, self._V)
+
+
+RowProduct.__name__ = "LowRank"  # what users see
+
+
+def _extended(known: tuple[Array, Array] | None, basis: Array, rows: Array) -> tuple[Array, Array]:
+    """(basis, rows @ basis), from what is known of the leading columns of the basis."""
+    if known is None:
+        return basis, rows @ basis
+    old, product = known
+    if basis is old:
+        return known
+    r = old.shape[1]
+    if basis.shape[1] <= r:
+        return basis, rows @ basis
+    xp = namespace(basis)
+    if not bool(xp.all(basis[:, :r] == old)):
+        return basis, rows @ basis
+    return basis, xp.concat((product, rows @ basis[:, r:]), axis=1)
