@@ -76,9 +76,7 @@ def test_dense_networks_train_as_in_torch(name, method):
     net = network(SIZES, (None, None, None))
     x, y = labelled(np.random.default_rng(1), 35, 13, 4)
     expected = torch_run(torch, net, x, y, 9, 5, 3, theirs)
-    history = nn.train(
-        net, x, y, loss=CE, optimizer=ours, method=method, epochs=5, batch_size=9, rng=3
-    )
+    history = nn.train(net, x, y, loss=CE, optimizer=ours, method=method, epochs=5, batch_size=9, rng=3)
     assert history.steps == 20
     assert distance(members(net), expected) < 1e-10
 
@@ -87,7 +85,9 @@ def test_dense_networks_train_as_in_torch(name, method):
 
 
 @pytest.mark.parametrize("lam", [0.0, 1.0, 0.4])
-@pytest.mark.parametrize("method", [AugmentedBUG(), dlra.ParallelBUG(), AugmentedBUG(max_rank=20), dlra.Galerkin()])
+@pytest.mark.parametrize(
+    "method", [AugmentedBUG(), dlra.ParallelBUG(), AugmentedBUG(max_rank=20), dlra.Galerkin()]
+)
 @pytest.mark.parametrize("decay", [0.0, 0.05])
 def test_momentum_at_full_rank_equals_dense(lam, method, decay):
     """Bases of a square weight of full rank are complete; their rotation must not be seen."""
@@ -102,10 +102,13 @@ def test_momentum_at_full_rank_equals_dense(lam, method, decay):
 
 
 @pytest.mark.parametrize(
-    "optimizer", [nn.SGD(0.1), nn.Momentum(0.05), nn.Adam(0.01), nn.Adam(0.01, weight_decay=0.1, decoupled=True)]
+    "optimizer",
+    [nn.SGD(0.1), nn.Momentum(0.05), nn.Adam(0.01), nn.Adam(0.01, weight_decay=0.1, decoupled=True)],
 )
 @pytest.mark.parametrize(
-    "method", [AugmentedBUG(rtol=0.02), dlra.ParallelBUG(rtol=0.02), dlra.BUG(), dlra.Galerkin()], ids=lambda m: m.name
+    "method",
+    [AugmentedBUG(rtol=0.02), dlra.ParallelBUG(rtol=0.02), dlra.BUG(), dlra.Galerkin()],
+    ids=lambda m: m.name,
 )
 @pytest.mark.filterwarnings("ignore::dlra.DlraWarning")
 def test_the_loss_falls(method, optimizer):
@@ -129,7 +132,17 @@ def test_weight_decay_alone_shrinks_lowrank_weights():
     still = net.with_members([*net.weights, net.biases[0], 0 * net.biases[1]])
     for optimizer in (nn.SGD(0.1, weight_decay=0.5), nn.Adam(0.1, weight_decay=0.5, decoupled=True)):
         a = still.copy()
-        nn.train(a, x, y, loss=nn.MSELoss(), optimizer=optimizer, method=AugmentedBUG(), epochs=3, batch_size=4, rng=0)
+        nn.train(
+            a,
+            x,
+            y,
+            loss=nn.MSELoss(),
+            optimizer=optimizer,
+            method=AugmentedBUG(),
+            epochs=3,
+            batch_size=4,
+            rng=0,
+        )
         assert distance([dense(W) for W in a.weights], [0.95**3 * dense(W) for W in still.weights]) < 1e-12
         assert distance(a.biases[:1], still.biases[:1]) == 0.0
 
@@ -172,7 +185,11 @@ def test_pad_then_rotate_back_is_the_identity(shape, seed):
 def test_cropping_instead_of_rotating_is_wrong():
     """After a truncation the leading block of the memory is another matrix than the memory itself."""
     rng = np.random.default_rng(0)
-    S = random_orthonormal(rng, 6, 6, "float64") * 2.0 ** -np.arange(6) @ random_orthonormal(rng, 6, 6, "float64").T
+    S = (
+        random_orthonormal(rng, 6, 6, "float64")
+        * 2.0 ** -np.arange(6)
+        @ random_orthonormal(rng, 6, 6, "float64").T
+    )
     P, _, Qt = np.linalg.svd(S)
     P, Q, M = P[:, :3], Qt[:3].T, S + 0.01 * rng.standard_normal((6, 6))
     rotated = Memory((M,)).rotate(P, Q).moments[0]
@@ -202,7 +219,9 @@ def test_new_directions_have_their_own_bias_correction():
     assert np.allclose(increment[:2, :2], expected[:2, :2], rtol=1e-12)
 
 
-@pytest.mark.parametrize("method", [AugmentedBUG(rtol=0.05), dlra.ParallelBUG(rtol=0.05), dlra.BUG()], ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "method", [AugmentedBUG(rtol=0.05), dlra.ParallelBUG(rtol=0.05), dlra.BUG()], ids=lambda m: m.name
+)
 @pytest.mark.filterwarnings("ignore::dlra.DlraWarning")
 def test_squares_stay_positive_in_training(method, monkeypatch):
     seen, increment = [], nn.Adam.increment
@@ -231,7 +250,9 @@ def test_schedules_count_iterations_from_zero():
 
     net = network((6, 5, 3), (2, None))
     x, y = labelled(np.random.default_rng(1), 10, 6, 3)
-    history = nn.train(net, x, y, loss=CE, optimizer=nn.SGD(lr), epochs=2, batch_size=4, method="augmented-bug", rng=0)
+    history = nn.train(
+        net, x, y, loss=CE, optimizer=nn.SGD(lr), epochs=2, batch_size=4, method="augmented-bug", rng=0
+    )
     assert sorted(set(asked)) == list(range(6)) and history.learning_rate == [0.1 / 3, 0.1 / 6]
 
 
@@ -239,7 +260,17 @@ def test_constant_schedule_equals_number():
     x, y = labelled(np.random.default_rng(1), 10, 6, 3)
     nets = [network((6, 5, 3), (2, None)) for _ in range(2)]
     for net, lr in zip(nets, (0.05, lambda t: np.float64(0.05)), strict=True):
-        nn.train(net, x, y, loss=CE, optimizer=nn.Momentum(lr), method="augmented-bug", epochs=2, batch_size=4, rng=0)
+        nn.train(
+            net,
+            x,
+            y,
+            loss=CE,
+            optimizer=nn.Momentum(lr),
+            method="augmented-bug",
+            epochs=2,
+            batch_size=4,
+            rng=0,
+        )
     assert distance(*map(members, nets)) == 0.0
 
 
@@ -248,9 +279,11 @@ def test_constant_schedule_equals_number():
 def test_schedule_that_gives_no_positive_number(bad, at):
     net = network((6, 5, 3), (2, None))
     x, y = labelled(np.random.default_rng(1), 12, 6, 3)
-    with pytest.raises(ValueError, match=rf"schedule lr must return positive, finite numbers, got {bad} at iteration {at}"):
-        nn.train(net, x, y, loss=CE, optimizer=nn.SGD(lambda t: bad if t == at else 0.1), method="augmented-bug", epochs=2,
-                 batch_size=4, rng=0)  # fmt: skip
+    optimizer = nn.SGD(lambda t: bad if t == at else 0.1)
+    with pytest.raises(
+        ValueError, match=rf"schedule lr must return positive, finite numbers, got {bad} at iteration {at}"
+    ):
+        nn.train(net, x, y, loss=CE, optimizer=optimizer, method="bug", epochs=2, batch_size=4, rng=0)
     assert all(np.isfinite(a).all() for a in members(net))
 
 
@@ -260,7 +293,7 @@ def test_schedule_that_gives_no_number():
 
 
 @pytest.mark.parametrize(
-    "make, kind, error",
+    ("make", "kind", "error"),
     [
         (lambda: nn.SGD(0.0), ValueError, "lr = 0.0 is out of range"),
         (lambda: nn.SGD(-1), ValueError, "lr = -1.0 is out of range"),
