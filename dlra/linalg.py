@@ -10,7 +10,8 @@ must be decided, columns count as dependent below ``10 eps`` of the norm of the 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -294,11 +295,18 @@ _SINGLE = {"f": 4, "c": 8}
 """Bytes of a number in single precision."""
 
 
+@lru_cache(maxsize=2)
+def _single_lapack(kind: str) -> Any:
+    """The functions of LAPACK for Householder QR, and for its Q, real (kind "f") or complex."""
+    from scipy.linalg import get_lapack_funcs
+
+    names = ("geqrf", "orgqr" if kind == "f" else "ungqr")
+    return get_lapack_funcs(names, dtype=np.float32 if kind == "f" else np.complex64)
+
+
 def _single_qr(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """QR in single precision by LAPACK itself: NumPy's goes through double precision, at twice the time or more."""
-    from scipy.linalg import lapack
-
-    geqrf, ungqr = (lapack.sgeqrf, lapack.sorgqr) if A.dtype.kind == "f" else (lapack.cgeqrf, lapack.cungqr)
+    geqrf, ungqr = _single_lapack(A.dtype.kind)
     m, r = A.shape
     k = min(m, r)
     if k == 0:

@@ -30,11 +30,11 @@ class RowProduct(LowRank):
         self._columns, self._rows = columns, rows
         return self
 
-    def _apply(self, V: Array) -> Array:
-        return self._U @ self._seen_by_columns(V)
+    def _apply(self, X: Array) -> Array:
+        return self._U @ self._seen_by_columns(X)
 
-    def _apply_adjoint(self, U: Array) -> Array:
-        return self._V @ self._seen_by_rows(U)
+    def _apply_adjoint(self, X: Array) -> Array:
+        return self._V @ self._seen_by_rows(X)
 
     def _compressed(self, U: Array, V: Array) -> Array:
         return self._seen_by_rows(U).T @ self._seen_by_columns(V)

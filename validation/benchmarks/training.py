@@ -1,7 +1,7 @@
 """Seconds a training step and a prediction take: the network of Tables 3 and 4 of the low-rank training paper.
 
-784 - 5 x 5120 - 10, batches of 500 (S. Schotthöfer et al., Low-rank lottery tickets, NeurIPS 2022, section 6.2): low-rank
-steps of several ranks, everything included, next to the same network dense in dlra and in PyTorch, in one run.
+784 - 5 x 5120 - 10, batches of 500 (S. Schotthöfer et al., Low-rank lottery tickets, NeurIPS 2022, section 6.2):
+low-rank steps of several ranks, everything included, next to the same network dense in dlra and in PyTorch, in one run.
 
 ``python -m validation.benchmarks.training [--threads 2] [--ranks 5 10 ...] [--steps 10] [--no-page]``
 """
@@ -9,6 +9,7 @@ steps of several ranks, everything included, next to the same network dense in d
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -45,14 +46,24 @@ def data(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return x, rng.integers(10, size=BATCH), rng.random((PREDICTED, SIZES[0]), dtype=np.float32)
 
 
-def ours(rank: int | None, x: Any, y: Any, z: Any, steps: int) -> tuple[tuple[float, float], tuple[float, float]]:
-    """A training step with AugmentedBUG (rank adaptation on, at a tolerance that keeps the rank) and Adam; a prediction."""
+def ours(
+    rank: int | None, x: Any, y: Any, z: Any, steps: int
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """A training step with AugmentedBUG, which augments and truncates to the same rank, and Adam; a prediction."""
     from dlra.nn.trainer import Trainer
 
     net = nn.mlp(SIZES, rank=rank, rng=0)
     method = dlra.AugmentedBUG(rtol=1e-6, max_rank=rank) if rank else dlra.AugmentedBUG()
     trainer = Trainer(
-        net, x, y, loss=nn.CrossEntropyLoss(), optimizer=nn.Adam(1e-4), method=method, epochs=1, batch_size=BATCH, rng=0
+        net,
+        x,
+        y,
+        loss=nn.CrossEntropyLoss(),
+        optimizer=nn.Adam(1e-4),
+        method=method,
+        epochs=1,
+        batch_size=BATCH,
+        rng=0,
     )
     return seconds(lambda: trainer._step(x, y), steps), seconds(lambda: net.predict(z), max(2, steps // 2))
 
@@ -62,7 +73,7 @@ def theirs(x: Any, y: Any, z: Any, steps: int) -> tuple[tuple[float, float], tup
     import torch
 
     layers: list[Any] = []
-    for n, m in zip(SIZES[:-1], SIZES[1:], strict=True):
+    for n, m in itertools.pairwise(SIZES):
         layers += [torch.nn.Linear(n, m), torch.nn.ReLU()]
     net = torch.nn.Sequential(*layers[:-1])
     optimizer, loss = torch.optim.Adam(net.parameters(), lr=1e-4), torch.nn.CrossEntropyLoss()
@@ -82,7 +93,9 @@ def theirs(x: Any, y: Any, z: Any, steps: int) -> tuple[tuple[float, float], tup
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--ranks", type=int, nargs="*", default=[5, 10, 20, 40, 80, 160, 320])
     parser.add_argument("--steps", type=int, default=10)
@@ -112,14 +125,21 @@ def main() -> None:
     if torch_times is not None:
         (a, da), (b, db) = torch_times
         rows.append(["dense, PyTorch", f"{a:.3f} ± {da:.3f}", "1", "", f"{b:.3f} ± {db:.3f}", "1"])
-    columns = ["rank", "s a step", "ratio to PyTorch", "goal", f"s to predict {PREDICTED}", "ratio to PyTorch"]
+    columns = [
+        "rank",
+        "s a step",
+        "ratio to PyTorch",
+        "goal",
+        f"s to predict {PREDICTED}",
+        "ratio to PyTorch",
+    ]
     table = pages.table(columns, rows)
     print(table)
     if not given.no_page:
         pages.write("measured-training.md", [
             "# Seconds a training step takes",
-            f"784 - 5 x 5120 - 10, batches of {BATCH}, float32, Adam; AugmentedBUG with a tolerance, so that bases are augmented "
-            f"and truncated in every step, everything included. Written by `python -m validation.benchmarks.training`; "
+            f"784 - 5 x 5120 - 10, batches of {BATCH}, float32, Adam; AugmentedBUG with a tolerance, so that bases are "
+            f"augmented and truncated in every step, everything included. Written by `python -m validation.benchmarks.training`; "
             f"medians of {given.steps} steps with half the interquartile range, {given.threads} threads "
             f"({describe()}). PyTorch runs its dense network with its own Adam in the same process.",
             table,

@@ -71,8 +71,6 @@ SETTINGS = {
     0.13: (32, 1e-2, 10), 0.15: (26, 1e-2, 10), 0.17: (22, 1e-2, 10),
 }  # fmt: skip
 """Found by a few short runs on one seed. Ranks can only fall: what a step adds in new directions is below tau ‖S‖."""
-LENET = {0.11: [15, 40, 30, 10], 0.15: [13, 31, 20, 10], 0.20: [10, 20, 12, 10], 0.30: [6, 9, 6, 6]}
-"""Ranks at the start for Table 7."""
 
 
 def trained(data: Any, net: nn.Sequential, method: Any, epochs: int, rate: float, seed: int) -> nn.History:
@@ -92,7 +90,7 @@ def run(table: int, tau: float | None, seed: int, epochs: int | None = None) -> 
         start, rate, most, method = None, 1e-3, 10, dlra.AugmentedBUG()
         net = nn.lenet5(rng=seed) if table == 7 else nn.mlp(sizes(table), rng=seed)
     elif table == 7:
-        start, rate, most = LENET[tau], 5e-3, 5
+        start, rate, most = PAPER[7][tau][2], 5e-3, 5
         method, net = dlra.AugmentedBUG(rtol=tau, max_rank=start), nn.lenet5(rank=start, rng=seed)
     else:
         start, rate, most = SETTINGS[tau]
