@@ -12,6 +12,7 @@ from nn_helpers import dense, distance, labelled, members, network
 
 import dlra
 from dlra import AugmentedBUG, LowRank, nn
+from dlra.field import Value
 from dlra.nn.layers import check_rank
 from validation.networks.tables import PAPER, sizes
 
@@ -121,9 +122,12 @@ def test_layers_before_the_first_weight_change_nothing_but_the_input(first):
     assert distance([*map(dense, gradient.weights)], [*map(dense, theirs.weights)]) < 1e-13
 
 
-def test_first_layer_relu_leaves_the_input_alone():
+@pytest.mark.parametrize(
+    "first", [(nn.ReLU(),), (nn.Flatten(), nn.ReLU()), (nn.Flatten(), nn.Flatten(), nn.ReLU())]
+)
+def test_first_layer_relu_leaves_the_input_alone(first):
     x = -np.ones((3, 5))
-    net = nn.Sequential(nn.ReLU(), nn.Linear(5, 2, dtype="float64", rng=0))
+    net = nn.Sequential(*first, nn.Linear(5, 2, dtype="float64", rng=0))
     net.predict(x), net.loss_and_gradient(x, np.zeros(3, dtype=int), CE)
     assert (x == -1).all()
 
@@ -135,6 +139,37 @@ def test_losses_at_extreme_outputs():
     assert derivative[0] == pytest.approx([0.5, 0.0, -0.5])
     assert np.isfinite(nn.Sigmoid().forward(np.array([-1e6, 1e6]), (), False)[0]).all()
     assert MSE(np.array([[1.0], [3.0]]), np.array([0.0, 0.0])) == 5.0  # a vector for one output
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_gradient_remembers_products_only_with_its_own_bases(fresh):
+    """The products with the bases of the weight are at hand; other bases, equal in part or in shape, must not get
+    them, in whatever order they come."""
+    net, x, y = problem("low", "tanh")
+    rng = np.random.default_rng(1)
+    G = net.loss_and_gradient(x, y, CE)[1].weights
+    for i, W in enumerate(net.weights):
+        U, _, V = W.factors
+        pairs = [
+            (U, V),
+            (U.copy(), V.copy()),
+            (rng.standard_normal(U.shape), rng.standard_normal(V.shape)),
+            (np.hstack([U, U[:, :1]]), np.hstack([V, rng.standard_normal((V.shape[0], 2))])),
+            (np.hstack([U[:, ::-1], U]), np.hstack([V[:, ::-1], V])),
+            (U[:, :1], V[:, ::-1]),
+            (U, V),
+        ]
+        for P, Q in pairs:
+            g = net.loss_and_gradient(x, y, CE)[1].weights[i] if fresh else G[i]
+            full = dense(g)
+            value = Value(g, g.dtype)
+            assert (
+                distance([value @ Q, value.H @ P, P.T @ (value @ Q)], [full @ Q, full.T @ P, P.T @ full @ Q])
+                < 1e-13
+            )
+            for other, matrix in ((2.0 * g, 2 * full), (-g, -full), (g - 0.5 * W, full - 0.5 * dense(W))):
+                other = Value(other, g.dtype)
+                assert distance([other @ Q, other.H @ P], [matrix @ Q, matrix.T @ P]) < 1e-12
 
 
 # ---- nothing of size out x in
@@ -342,6 +377,7 @@ def test_to_lowrank():
     assert net.ranks == (11, 7, 4) and isinstance(net.weights[0], np.ndarray)
     mixed = nn.to_lowrank(net, rank=[5, None, 2])
     assert mixed.ranks == (5, 7, 2) and mixed.weights[1] is net.weights[1]
+    assert nn.to_lowrank(net, rank=[5, None, 4], rtol=0.5).ranks[1] == 7, "None leaves a weight as it is"
     for rtol in (0.1, 0.4):
         ranks = tuple(
             int(min(r for r in range(1, len(s) + 1) if np.linalg.norm(s[r:]) <= rtol * np.linalg.norm(s)))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nn_helpers import dense, distance, labelled, members, network
 
 import dlra
-from dlra import AugmentedBUG, nn
+from dlra import AugmentedBUG, LowRank, nn
 from dlra.nn.optimizers import Memory
 
 CE = nn.CrossEntropyLoss()
@@ -145,6 +145,74 @@ def test_weight_decay_alone_shrinks_lowrank_weights():
         )
         assert distance([dense(W) for W in a.weights], [0.95**3 * dense(W) for W in still.weights]) < 1e-12
         assert distance(a.biases[:1], still.biases[:1]) == 0.0
+
+
+@pytest.mark.parametrize("lam", [0.0, 1.0])
+def test_momentum_in_K_L_and_S_of_BUG(lam):
+    """Three steps written out: each of K, L and S has a memory, which moves with the basis in its columns."""
+    h, mu = 0.2, 0.9
+    net = network((9, 8, 5), (3, 2), seed=3)
+    net = net.with_members([Y.orthonormalized() if isinstance(Y, LowRank) else Y for Y in net.members])
+    x, y = labelled(np.random.default_rng(1), 12, 9, 5)
+
+    def slopes(Ws, bs):
+        gradient = net.with_members([*Ws, *bs]).loss_and_gradient(x, y, CE)[1]
+        return [-dense(G) for G in gradient.weights], [-b for b in gradient.biases]
+
+    def move(f, M):
+        M = mu * M + h * f
+        return lam * h * f + (1 - lam + lam * mu) * M, M
+
+    Ws, bs = list(net.weights), list(net.biases)
+    mK, mL, mS, mb = ([0.0] * 2 for _ in range(4))
+    for _ in range(3):
+        F, _ = slopes(Ws, bs)
+        middle, old = [], Ws
+        for i, (W, f) in enumerate(zip(Ws, F, strict=True)):
+            U, S, V = W.factors
+            dK, mK[i] = move(f @ V, mK[i])
+            dL, mL[i] = move(f.T @ U, mL[i])
+            U1, V1 = np.linalg.qr(U @ S + dK)[0], np.linalg.qr(V @ S.T + dL)[0]
+            middle.append(LowRank(U1, U1.T @ U @ S @ V.T @ V1, V1))
+        F, fb = slopes(middle, bs)
+        Ws = []
+        for i, (W, Z, f) in enumerate(zip(old, middle, F, strict=True)):
+            U1, S, V1 = Z.factors
+            P, Q = W.factors[0].T @ U1, W.factors[2].T @ V1
+            dS, mS[i] = move(U1.T @ f @ V1, P.T @ mS[i] @ Q if np.ndim(mS[i]) else 0.0)
+            mK[i], mL[i] = mK[i] @ Q, mL[i] @ P
+            Ws.append(LowRank(U1, S + dS, V1))
+            db, mb[i] = move(fb[i], mb[i])
+            bs[i] = bs[i] + db
+    nn.train(
+        net, x, y, loss=CE, optimizer=nn.Momentum(h, mu, lam), method="bug", epochs=3, batch_size=12, rng=0
+    )
+    assert distance(members(net), [*map(dense, Ws), *bs]) < 1e-11
+
+
+@pytest.mark.parametrize("name", ["Adam", "heavy ball"])
+def test_galerkin_moves_cores_as_a_dense_network_in_these_coordinates(name):
+    """In fixed bases the cores are trained entry by entry, as torch would train them."""
+    torch = pytest.importorskip("torch")
+    ours, theirs = PAIRS[name]
+    net = network((9, 8, 5), (3, 2), seed=3)
+    net = net.with_members([Y.orthonormalized() if isinstance(Y, LowRank) else Y for Y in net.members])
+    x, y = labelled(np.random.default_rng(1), 12, 9, 5)
+    cores = [torch.tensor(W.S, requires_grad=True) for W in net.weights]
+    biases = [torch.tensor(b, requires_grad=True) for b in net.biases]
+    sides = [(torch.tensor(W.U), torch.tensor(W.V)) for W in net.weights]
+    optimizer = theirs(torch.optim, cores, biases)
+    for _ in range(10):
+        z = torch.tensor(x)
+        for i, (S, b, (U, V)) in enumerate(zip(cores, biases, sides, strict=True)):
+            z = torch.nn.functional.linear(z, U @ S @ V.T, b)
+            z = torch.tanh(z) if i == 0 else z
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(z, torch.tensor(y)).backward()
+        optimizer.step()
+    nn.train(net, x, y, loss=CE, optimizer=ours, method="galerkin", epochs=10, batch_size=12, rng=0)
+    assert distance([W.S for W in net.weights], [S.detach().numpy() for S in cores]) < 1e-10
+    assert distance(net.biases, [b.detach().numpy() for b in biases]) < 1e-10
 
 
 # ---- the memory of an optimiser

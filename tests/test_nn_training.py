@@ -671,6 +671,16 @@ def test_huge_learning_rate(method, optimizer):
     assert len(history) == history.steps // 4 >= 1
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_loss_that_overflows_while_its_gradient_does_not():
+    x, y = blobs()[0], np.full((120, 3), 1e200)
+    net = network((10, 3), (2,))
+    before = net.copy()
+    with pytest.raises(TrainingError, match="epoch 1, batch 1 .*the loss is not finite"):
+        train(net, x, y, loss=MSE, optimizer=nn.SGD(1e-300))
+    assert distance(members(net), members(before)) == 0.0
+
+
 def test_nan_in_the_forward_pass_names_the_layer():
     class Breaking(Stopping):
         def forward(self, x, parameters, reuse):
