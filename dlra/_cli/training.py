@@ -346,25 +346,17 @@ def _check_fits(net: Any, test: tuple[Any, Any], path: Path, name: str) -> None:
 # ---- networks as files
 
 
-def save(net: Any, path: Path, data_set: str) -> None:
-    """Write a network with the name of its data set, which :func:`dlra.nn.load` leaves aside."""
-    from dlra import _files
-
-    net.save(path)
-    tree = _files.read(path, "network")
-    _files.write(path, "network", {**tree, "data_set": data_set})
-
-
 def _read(settings: EvaluateSettings | PruneSettings) -> tuple[Any, str, str]:
     """The network of a file, the name of its data set, and where that name comes from."""
-    from dlra import _files, nn
+    from dlra import nn
+    from dlra.nn._storage import about
 
     path = settings.model
     if path.is_dir():
         raise IsADirectoryError(f"MODEL {path}: a directory; give the path of a file")
     with blamed("MODEL"):
         net = nn.load(path)
-        named = _files.read(path, "network").get("data_set")
+        named = about(path).get("data_set")
     if settings.data_set is not None:
         return net, settings.data_set, "--data-set"
     if named is None:

@@ -28,7 +28,6 @@ import statistics
 import sys
 from typing import Any
 
-from dlra._cli import training
 from dlra._cli.report import _json, _seconds, versions
 from dlra._cli.training import Outcome, Tested
 
@@ -44,7 +43,7 @@ def write_files(outcome: Outcome) -> None:
     """Write the files asked for; ``-`` puts JSON on standard output."""
     settings = outcome.task.settings
     if getattr(settings, "out", None) is not None:
-        training.save(outcome.tested[-1].net, settings.out, outcome.task.data_set)
+        outcome.tested[-1].net.save(settings.out, about={"data_set": outcome.task.data_set})
     if _plotted(outcome):
         from dlra import plot
 

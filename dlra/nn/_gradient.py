@@ -15,28 +15,36 @@ class RowProduct(LowRank):
 
     The forward pass has computed X V₀ and the backward pass D U₀ for the bases of the weight. These are what the K- and
     the L-step need, and the leading columns of what the S-step needs in bases that begin with U₀ and V₀; each further
-    pass over D or X would cost as much as one of those.
+    pass over D or X would cost as much as one of those. Where G is smaller than either of them, and the products of a
+    step would cost more than G itself (the small kernels of convolutions, which see a row per pixel), G is formed.
     """
 
-    __slots__ = ("_columns", "_rows")
+    __slots__ = ("_columns", "_formed", "_rows")
     _columns: tuple[Array, Array] | None
     _rows: tuple[Array, Array] | None
+    _formed: Array | None
 
     @staticmethod
     def of(D: Array, X: Array, columns: Any = None, rows: Any = None) -> RowProduct:
         """DᵀX; ``columns`` is (V, X V) and ``rows`` (U, D U) where they are known."""
         self = object.__new__(RowProduct)
         self._U, self._S, self._V, self._orthonormal = D.T, None, X.T, 0
-        self._columns, self._rows = columns, rows
+        self._columns, self._rows, self._formed = columns, rows, None
+        if columns is not None:
+            (m, n), r = self.shape, columns[0].shape[1]
+            if max(m, n) <= D.shape[0] and m * n < 2 * r * (m + n):
+                self._formed = D.T @ X
         return self
 
     def _apply(self, X: Array) -> Array:
-        return self._U @ self._seen_by_columns(X)
+        return self._U @ self._seen_by_columns(X) if self._formed is None else self._formed @ X
 
     def _apply_adjoint(self, X: Array) -> Array:
-        return self._V @ self._seen_by_rows(X)
+        return self._V @ self._seen_by_rows(X) if self._formed is None else self._formed.T @ X
 
     def _compressed(self, U: Array, V: Array) -> Array:
+        if self._formed is not None:
+            return U.T @ (self._formed @ V)
         return self._seen_by_rows(U).T @ self._seen_by_columns(V)
 
     def _seen_by_columns(self, V: Array) -> Array:

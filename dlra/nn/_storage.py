@@ -10,11 +10,11 @@ from dlra.nn._layer import Layer, WeightLayer
 from dlra.nn.network import Sequential
 from dlra.solution import portable, revived
 
-__all__ = ["load", "save"]
+__all__ = ["about", "load", "save"]
 
 
-def save(net: Sequential, path: Any) -> None:
-    """Write layers and parameters to an HDF5 file."""
+def save(net: Sequential, path: Any, about: dict[str, Any] | None = None) -> None:
+    """Write layers and parameters to an HDF5 file, with what else there is to say about the network."""
     from dlra import _files
 
     for layer in net.layers:
@@ -28,7 +28,8 @@ def save(net: Sequential, path: Any) -> None:
                 "parameters": [_on_host(p) for p in layer.parameters],
             }
             for layer in net.layers
-        ]
+        ],
+        "about": about or {},
     }
     _files.write(path, "network", tree)
 
@@ -63,6 +64,13 @@ def load(path: Any) -> Sequential:
         parameters = tuple(revived(p) for p in item["parameters"])
         layers.append(known[item["class"]].from_config(item["config"], parameters))
     return Sequential(layers)
+
+
+def about(path: Any) -> dict[str, Any]:
+    """Return what was stored beside the network."""
+    from dlra import _files
+
+    return _files.read(path, "network")["about"]
 
 
 def known_layers() -> dict[str, type[Layer]]:

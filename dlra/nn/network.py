@@ -173,7 +173,7 @@ class Sequential:
         through in pieces of 4096 rows.
         """
         self._check_x(x, "x")
-        pieces = [self._outputs(x[i : i + _ROWS]) for i in range(0, x.shape[0], _ROWS)]
+        pieces = [self._outputs(x[i : i + _ROWS, ...]) for i in range(0, x.shape[0], _ROWS)]
         if len(pieces) == 1:
             return pieces[0]
         return namespace(x).concat(pieces, axis=0)
@@ -281,11 +281,18 @@ class Sequential:
         net._set(tuple(members))
         return net
 
-    def save(self, path: Any) -> None:
-        """Write layers and parameters to an HDF5 file, for :func:`dlra.nn.load`. Needs h5py."""
+    def save(self, path: Any, about: dict[str, Any] | None = None) -> None:
+        """Write layers and parameters to an HDF5 file, for :func:`dlra.nn.load`. Needs h5py.
+
+        Parameters
+        ----------
+        path : path
+        about : dict, optional
+            What else the file shall say, for whoever opens it: numbers, strings, arrays, lists and dicts of these.
+        """
         from dlra.nn._storage import save
 
-        save(self, path)
+        save(self, path, about)
 
     def __repr__(self) -> str:
         return "\n".join(["Sequential(", *(f"  {layer!r}," for layer in self.layers), ")"])

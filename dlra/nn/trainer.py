@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import time
 import warnings
@@ -155,7 +156,7 @@ def evaluate(net: Sequential, x: Array, y: Array, loss: Loss) -> tuple[float, fl
     net.check_batch(x, y, loss)
     total, right, outputs = 0.0, 0, []
     for i in range(0, x.shape[0], _ROWS):
-        xi, yi = x[i : i + _ROWS], y[i : i + _ROWS]
+        xi, yi = x[i : i + _ROWS, ...], y[i : i + _ROWS, ...]
         z = net._outputs(xi)
         total += loss(z, yi) * xi.shape[0]
         if loss.classifies:
@@ -276,8 +277,8 @@ class Trainer:
             while self.epoch < self.epochs and self.history.status == 0:
                 self._run_epoch(bar)
         except KeyboardInterrupt:
-            self.history.status = 1
-            self.history.message = f"Interrupted by Ctrl-C in {self._place()}."
+            self.history.status, self.history.message = 1, f"Interrupted by Ctrl-C in {self._place()}."
+            self.history.steps, self.history.nfev = self.t, self.batch.nfev
             self._write_last()
         except BaseException:
             self._write_last()
@@ -325,7 +326,7 @@ class Trainer:
         except StageError as error:
             raise self._failure(error, h) from error.__cause__
         Ys = result.Ys
-        if self.truncation is not None:
+        if self.truncation is not None and isinstance(method, RankAdaptive):
             Ys = self.truncation.applied(Ys)
         memory = {} if substep is None else substep.finished(Ys)
         self._sums = self._sums.with_batch(self.batch.loss, self._right(y), x.shape[0])
@@ -393,7 +394,7 @@ class Trainer:
             s = to_host(svdvals(Y.S)).astype(float)
             theta = max(atol, rtol * float(np.linalg.norm(s)))
             full = Y.rank >= min(*Y.shape, *(() if max_rank is None else (max_rank,)))
-            if not full and Y.rank == self._begun[i] and news < theta and s[-1] > 3 * theta:
+            if not full and Y.rank == self._begun[i] and news < theta and s[-1] > 2 * theta:
                 frozen.append((i, Y.rank, theta, news))
         if frozen and not isinstance(self.truncation, ParameterBudget):
             self._warned = True
@@ -562,7 +563,14 @@ class _Rows:
             yield picked(self.x, rows), picked(self.y, rows)
 
     def identity(self) -> Any:
-        return ["rows", self.rows, self.size, self.replacement]
+        return ["rows", self.rows, self.size, self.replacement, self._digest()]
+
+    def _digest(self) -> str:
+        """Of the targets and some rows: tells data sets of one size apart."""
+        some = np.linspace(0, self.rows - 1, min(self.rows, 64)).astype(np.int64)
+        digest = hashlib.sha256(to_host(picked(self.x, some)).tobytes())
+        digest.update(to_host(self.y).tobytes())
+        return digest.hexdigest()[:16]
 
 
 class _Batches:
