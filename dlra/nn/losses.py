@@ -142,7 +142,7 @@ def accuracy(z: Array, y: Array) -> int:
 
 def r_squared(z: Array, y: Array) -> float:
     """1 - Σ (z - y)² / Σ (y - mean y)², averaged over the outputs as scikit-learn does."""
-    z, y = to_host(z).reshape(len(z), -1).astype(float), to_host(y).reshape(len(y), -1).astype(float)
+    z, y = (to_host(a).reshape(a.shape[0], -1).astype(float) for a in (z, y))
     residual, total = ((z - y) ** 2).sum(axis=0), ((y - y.mean(axis=0)) ** 2).sum(axis=0)
     constant = total == 0
     scores = 1.0 - residual / np.where(constant, 1.0, total)

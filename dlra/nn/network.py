@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -173,23 +173,22 @@ class Sequential:
         through in pieces of 4096 rows.
         """
         self._check_x(x, "x")
-        pieces = [self._outputs(x[i : i + _ROWS, ...]) for i in range(0, x.shape[0], _ROWS)]
-        if len(pieces) == 1:
-            return pieces[0]
-        return namespace(x).concat(pieces, axis=0)
+        outputs = [self._outputs(x[rows, ...]) for rows in pieces(x.shape[0])]
+        return outputs[0] if len(outputs) == 1 else namespace(x).concat(outputs, axis=0)
 
     __call__ = predict
 
     def score(self, x: Array, y: Array) -> float:
         """Return the share of rows classified right, for integer labels y; R² otherwise."""
         z = self.predict(x)
-        if not is_array(y) or y.shape[0] != x.shape[0]:
+        labels = is_array(y) and dtype_name(y.dtype).startswith(("int", "uint"))
+        shapes = [z.shape[:1]] if labels else [z.shape, z.shape[:1]] if z.shape[1:] == (1,) else [z.shape]
+        if not is_array(y) or tuple(y.shape) not in [tuple(shape) for shape in shapes]:
             raise ValueError(
-                f"y must be an array with one target for each of {x.shape[0]} rows of x, got {kind(y)}"
+                f"y must be an array with one target for each of {x.shape[0]} rows of x, labels or numbers of shape "
+                f"{tuple(z.shape)}, got {kind(y)}"
             )
-        if dtype_name(y.dtype).startswith(("int", "uint")):
-            return accuracy(z, y) / x.shape[0]
-        return r_squared(z, y)
+        return accuracy(z, y) / x.shape[0] if labels else r_squared(z, y)
 
     def loss_and_gradient(self, x: Array, y: Array, loss: Loss) -> tuple[float, Gradient]:
         """Return the loss, a mean over the batch, and its gradient by all parameters: one forward, one backward pass.
@@ -407,6 +406,12 @@ class Sequential:
             if not all_finite(x):
                 return f"layer {i}, {layer!r}"
         return "the loss"
+
+
+def pieces(rows: int) -> Iterator[slice]:
+    """Cut rows into pieces that fit into memory."""
+    for i in range(0, rows, _ROWS):
+        yield slice(i, min(i + _ROWS, rows))
 
 
 def gradient_flow(net: Sequential, x: Array, y: Array, loss: Loss) -> Factored:

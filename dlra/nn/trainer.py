@@ -24,14 +24,12 @@ from dlra.nn._layer import check_size, generator
 from dlra.nn._training import Batch, OptimizerSubstep, State, step, trained_method
 from dlra.nn.history import Epoch, History
 from dlra.nn.losses import Loss, accuracy, r_squared
-from dlra.nn.network import Sequential
+from dlra.nn.network import Sequential, pieces
 from dlra.nn.optimizers import Memory, Optimizer
 from dlra.nn.ranks import ParameterBudget, TiedTolerance
 from dlra.solution import portable, revived
 
 __all__ = ["evaluate", "train"]
-
-_ROWS = 4096
 
 
 def train(
@@ -155,8 +153,8 @@ def evaluate(net: Sequential, x: Array, y: Array, loss: Loss) -> tuple[float, fl
     """Return the loss and the accuracy (R² for targets that are numbers) of a network on data."""
     net.check_batch(x, y, loss)
     total, right, outputs = 0.0, 0, []
-    for i in range(0, x.shape[0], _ROWS):
-        xi, yi = x[i : i + _ROWS, ...], y[i : i + _ROWS, ...]
+    for rows in pieces(x.shape[0]):
+        xi, yi = x[rows, ...], y[rows, ...]
         z = net._outputs(xi)
         total += loss(z, yi) * xi.shape[0]
         if loss.classifies:
@@ -217,10 +215,11 @@ class Trainer:
         self._order: np.ndarray | None = None
         self._seconds = 0.0
         self._warned = False
-        self._rng_state = self.rng.bit_generator.state
+        self._nfev, self._rng_state = 0, self.rng.bit_generator.state
         if resume is not None:
             self._restore(check_resume(resume, "training"))
         self._clock: Clock | None = None
+        self._written: tuple[int, int] | None = None
         if checkpoint is not None:
             self._clock = Clock(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint))
             from dlra import _files
@@ -278,7 +277,7 @@ class Trainer:
                 self._run_epoch(bar)
         except KeyboardInterrupt:
             self.history.status, self.history.message = 1, f"Interrupted by Ctrl-C in {self._place()}."
-            self.history.steps, self.history.nfev = self.t, self.batch.nfev
+            self.history.steps, self.history.nfev = self.t, self._nfev
             self._write_last()
         except BaseException:
             self._write_last()
@@ -296,8 +295,8 @@ class Trainer:
         for x, y in self.data.batches(self.rng, self._order, self._sums.batches):
             self._step(x, y)
             self._seconds = before + time.perf_counter() - began
-            if self._clock is not None and self._clock.due(self.t) and self.data.resumable:
-                self._write_checkpoint()
+            if self.data.resumable:
+                self._write_if_due()
             if bar is not None:
                 bar.show(self.epoch, self._sums, self.data.steps, self.net)
         if self._sums.batches == 0:
@@ -310,9 +309,10 @@ class Trainer:
         self._end_epoch()
 
     def _begin_epoch(self) -> None:
-        self._order = self.data.order(self.rng)
+        order = self.data.order(self.rng)
         self._sums, self._seconds = _Sums(), 0.0
         self._begun, self._largest_news = self.net.ranks, []
+        self._order, self._rng_state = order, self.rng.bit_generator.state
 
     def _step(self, x: Array, y: Array) -> None:
         """One step on a batch; afterwards the network has its result."""
@@ -335,7 +335,7 @@ class Trainer:
             self._largest_news = [max(a, b) for a, b in zip(old, substep.news, strict=True)]
         self.Ys, self.memory, self.t = Ys, memory, self.t + 1
         self.net._set(Ys)
-        self._rng_state = self.rng.bit_generator.state
+        self._nfev, self._rng_state = self.batch.nfev, self.rng.bit_generator.state
 
     def _right(self, y: Array) -> int:
         return accuracy(self.batch.outputs, y) if self.loss.classifies else 0
@@ -352,21 +352,22 @@ class Trainer:
             self._seconds, self.net,
         )  # fmt: skip
         self.history.append(row)
-        self.history.steps, self.history.nfev = self.t, self.batch.nfev
+        self.history.steps, self.history.nfev = self.t, self._nfev
         self._warn_if_frozen()
         self.epoch, self._order, self._sums = self.epoch + 1, None, _Sums()
+        if self.patience is not None and check_loss < self._best[0]:
+            self._best = (check_loss, self.epoch, self.Ys)
+        self._write_if_due()
         if self.callback is not None and self.callback(row) is True:
             self.history.status, self.history.message = (
                 1,
                 f"The callback stopped the training after epoch {self.epoch}.",
             )
         if self.patience is not None:
-            self._be_patient(check_loss)
+            self._be_patient()
 
-    def _be_patient(self, check_loss: float) -> None:
+    def _be_patient(self) -> None:
         assert self.patience is not None
-        if check_loss < self._best[0]:
-            self._best = (check_loss, self.epoch, self.Ys)
         best, at, Ys = self._best
         over = self.epoch - at >= self.patience
         if Ys is not None and (over or self.epoch == self.epochs):
@@ -409,7 +410,7 @@ class Trainer:
                 "learning "
                 f"rate: truncation=TiedTolerance(c)",
                 DlraWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
 
     # ---- failures
@@ -433,7 +434,7 @@ class Trainer:
 
     def _failed(self, why: str) -> History:
         self.history.status, self.history.message = -1, f"Failed in {self._place()}: {why}"
-        self.history.steps, self.history.nfev = self.t, self.batch.nfev
+        self.history.steps, self.history.nfev = self.t, self._nfev
         return self.history
 
     # ---- checkpoints
@@ -466,7 +467,7 @@ class Trainer:
             "order": self._order,
             "sums": list(dataclasses.astuple(self._sums)),
             "seconds": self._seconds,
-            "nfev": self.batch.nfev,
+            "nfev": self._nfev,
             "rng": self._rng_state,
             "history": self.history.to_dict(),
             "begun": list(self._begun),
@@ -482,16 +483,19 @@ class Trainer:
                 f"the checkpoint in {self._place()} could not be written: {error}", self._failed(str(error))
             ) from error
         self._clock.written(self.t)
+        self._written = (self.t, self.epoch)
+
+    def _write_if_due(self) -> None:
+        if self._clock is not None and self._clock.due(self.t):
+            self._write_checkpoint()
 
     def _write_last(self) -> None:
-        if (
-            self._clock is None
-            or self.t == 0
-            or self._clock.is_current(self.t)
-            or (not self.data.resumable and self._order is not None)
-        ):
+        """Write the state in which the training ends, unless nothing was done or the file has it."""
+        halfway = self._order is not None
+        if self._clock is None or self.t == 0 or (halfway and not self.data.resumable):
             return
-        self._write_checkpoint()
+        if self._written != (self.t, self.epoch):
+            self._write_checkpoint()
 
     def _restore(self, tree: dict[str, Any]) -> None:
         check_same_run(tree["identity"], self._identity())
@@ -504,7 +508,7 @@ class Trainer:
         self.net._set(self.Ys)
         self.t, self.epoch, self._order = tree["t"], tree["epoch"], tree["order"]
         self._sums, self._seconds = _Sums(*tree["sums"]), tree["seconds"]
-        self.batch.nfev = tree["nfev"]
+        self.batch.nfev = self._nfev = tree["nfev"]
         self.rng.bit_generator.state = self._rng_state = tree["rng"]
         self.history = History.from_dict(self.net, tree["history"])
         self.history.status, self.history.message = 0, ""
