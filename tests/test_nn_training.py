@@ -320,7 +320,6 @@ def test_parameter_budget_keeps_the_largest_singular_values(wide):
         assert r == len(s) or s[r] <= kept or spent + sum(Y.shape) > 120
 
 
-@pytest.mark.xfail(reason="the budget cuts the leading block of a core that is not diagonal")
 def test_budget_in_a_phase_that_does_not_truncate():
     """Cores of Galerkin and BUG are dense: cutting their leading block would not be a truncation."""
     x, y = blobs()
@@ -365,7 +364,6 @@ def test_frozen_ranks_give_a_warning_once(optimizer):
     assert len(found) == 1 and net.ranks == (2, 3)
 
 
-@pytest.mark.xfail(reason="stacklevel is one too low")
 def test_warning_points_at_the_call():
     x, y = blobs(features=20)
     net = network((20, 15, 3), (2, None), decay=1.0)
@@ -608,7 +606,6 @@ def test_interrupt_in_the_middle_of_an_epoch():
     assert distance(members(net), members(plain)) < 1e-12
 
 
-@pytest.mark.xfail(reason="History.steps and nfev are not updated on Ctrl-C")
 def test_steps_of_an_interrupted_training():
     x, y = blobs()
     net = network((10, 12, 3), (4, 3))
