@@ -165,7 +165,7 @@ def test_member_exists(page, name):
     assert exists(f"dlra.{name}"), f"{page} mentions {name}"
 
 
-@pytest.mark.parametrize("name", dlra.__all__)
+@pytest.mark.parametrize("name", [*dlra.__all__, *(f"nn.{name}" for name in dlra.nn.__all__)])
 def test_public_name_is_in_the_api_reference(name):
     assert re.search(rf"dlra\.{name}\b", (ROOT / "docs/api.md").read_text(encoding="utf-8"))
 
@@ -214,11 +214,14 @@ def test_command_exists(page, line):
         assert importlib.util.find_spec(words[1]), f"{page} mentions {line}"
 
 
-def test_options_of_dlra_solve_are_those_of_the_table():
-    page = (ROOT / "docs/files.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^\| (`-.*?) \|", page, re.M)
-    shown = {option for row in listed for option in re.findall(r"`(--?[a-z-]+)", row)}
-    assert shown == {option for option in command_line()["solve"] if option.startswith("-")}
+@pytest.mark.parametrize(
+    ("page", "names"), [("files.md", ("solve",)), ("networks.md", ("train", "evaluate", "prune"))]
+)
+def test_options_of_commands_are_those_of_the_table(page, names):
+    listed = re.findall(r"^\| (`-.*?) \|", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.M)
+    shown = {option for row in listed for option in re.findall(r"`(--?[a-z0-9-]+)", row)}
+    known = command_line()
+    assert shown == {option for name in names for option in known[name] if option.startswith("-")}
 
 
 @pytest.mark.parametrize(("page", "extras"), mentions(r"(?:dlra|['\"]\.)\[([a-z0-9,]+)\]"))
