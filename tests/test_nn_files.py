@@ -401,12 +401,8 @@ def test_iterables_are_written_between_epochs(tmp_path):
 
 @pytest.mark.parametrize("every", [1, 7, 1000])
 @pytest.mark.parametrize("arrays", [True, False])
-def test_the_file_of_a_finished_run_has_the_best_weights(tmp_path, arrays, every, request):
+def test_the_file_of_a_finished_run_has_the_best_weights(tmp_path, arrays, every):
     """Whatever the cadence: what a run with patience ends with is what resume brings back."""
-    if not arrays and every == 1:
-        request.applymarker(
-            pytest.mark.xfail(reason="written before the best weights are taken, and not again")
-        )
     x, y = blobs(rows=100)
     path = tmp_path / "run.h5"
     data = (x, y) if arrays else ([(x[i : i + 30], y[i : i + 30]) for i in range(0, 100, 30)], None)

@@ -279,9 +279,10 @@ def check_input(x: Any, name: str, like: Array) -> None:
     if not is_array(x):
         raise TypeError(f"{name} must be an array, got {kind(x)}")
     if dtype_name(x.dtype) != dtype_name(like.dtype):
+        got = dtype_name(x.dtype)
+        remedy = f", or the network with net.astype({got!r})" if got in DTYPES else ""
         raise TypeError(
-            f"{name} must have the dtype of the network, {dtype_name(like.dtype)}, got {dtype_name(x.dtype)}; cast "
-            f"it, or the network with net.astype({dtype_name(x.dtype)!r})"
+            f"{name} must have the dtype of the network, {dtype_name(like.dtype)}, got {got}; cast it{remedy}"
         )
     if library(x) != library(like):
         raise TypeError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,8 @@ class OptimizerSubstep:
 
     def __init__(self, optimizer: Optimizer, method: Integrator):
         self._optimizer = optimizer
-        self._euler = ("K", "L", "S") if isinstance(method, ParallelBUG) else ("K", "L")
+        self._parallel = isinstance(method, ParallelBUG)
+        self._euler = ("K", "L", "S") if self._parallel else ("K", "L")
         if isinstance(method, BUG):
             self._euler = ()
         self._augments = isinstance(method, (AugmentedBUG, ParallelBUG))
@@ -83,7 +85,8 @@ class OptimizerSubstep:
         self._before: State = {}
         self._after: State = {}
         self.news: list[float] = []
-        """Per low-rank member the norm of what the step has added outside both old bases."""
+        """Per low-rank member a bound of the singular values that the step can have added: the norm of what it has
+        added outside both old bases; outside one of them in parallel BUG, which adds nothing outside both."""
 
     def begin(self, Ys: Members, memory: State) -> None:
         """Prepare for a step from Ys."""
@@ -115,11 +118,15 @@ class OptimizerSubstep:
         self._bases = Y_hat
         increments = self._increments("S", h, X, slopes, memory)
         self.news = [
-            norm(d[Y.S.shape[0] :, Y.S.shape[1] :])
+            self._news(d, *Y.S.shape)
             for Y, d in zip(self._start, increments, strict=True)
             if isinstance(Y, LowRank)
         ]
         return increments
+
+    def _news(self, d: Array, p: int, q: int) -> float:
+        corner = norm(d[p:, q:])
+        return math.hypot(norm(d[p:, :q]), norm(d[:p, q:]), corner) if self._parallel else corner
 
     def _increments(
         self, stage: str, h: float, X: list[Array], slopes: list[Array], memory: list[Memory]

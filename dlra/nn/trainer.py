@@ -95,8 +95,9 @@ def train(
     checkpoint : path or dlra.Checkpoint, optional
         Written after the first step, then every 10 seconds, at the end and on Ctrl-C. Needs h5py.
     resume : path, optional
-        Continue from a checkpoint, with the same arguments (epochs may be larger): the same bits result as without
-        interruption.
+        Continue from a checkpoint, with the same arguments: the same bits result as without interruption. ``epochs``
+        may be larger (the same bits as in a longer training follow where ``patience`` is not used, at whose end the
+        network receives the best weights).
 
     Returns
     -------
@@ -373,6 +374,7 @@ class Trainer:
         if Ys is not None and (over or self.epoch == self.epochs):
             self.Ys = Ys
             self.memory = {}  # it belongs to other bases
+            self._written = None  # a file has other weights
             self.net._set(Ys)
         if over and self.history.status == 0:
             self.history.status = 1
