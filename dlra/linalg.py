@@ -2,9 +2,8 @@
 library.
 
 All functions are pure. Their bases are orthonormal to a few units of roundoff whatever the conditioning of
-the input: they rest on Householder QR, or for tall matrices on block Gram-Schmidt, done twice, with Gram
-matrices of the complement alone, whose small directions are treated apart. Where the rank of the input
-must be decided, columns count as dependent below ``10 eps`` of the norm of the input.
+the input: they rest on Householder QR, against a basis that is kept on two rounds of projection and QR. Where
+the rank of the input must be decided, columns count as dependent below ``10 eps`` of the norm of the input.
 """
 
 from __future__ import annotations
@@ -34,9 +33,6 @@ if TYPE_CHECKING:
     from dlra.lowrank import LowRank
 
 __all__ = ["augment", "orthonormalize", "truncate"]
-
-_TALL = 800
-"""Number of rows beyond which products beat Householder QR."""
 
 LEFT, RIGHT, BOTH = 1, 2, 3
 """Which factors of a LowRank are known to have orthonormal columns: U, V, or both."""
@@ -90,9 +86,10 @@ def augment(U0: Array, X: Array) -> Array:
 
     Notes
     -----
-    Householder QR of [U0 | X], whose leading columns are replaced by ``U0``; beyond 800 rows :func:`complement`, which
-    needs products only. A Cholesky factorisation of [U0 | X] would lose orthogonality: its condition number grows as X
-    tends to zero.
+    X is projected off ``U0``, orthonormalised by Householder QR, and both once more where the first round has lost
+    digits (columns of X that nearly lie in the span of ``U0``). Where X has too many columns for that, or hardly leaves
+    the span, Householder QR of [U0 | X], whose leading columns are replaced by ``U0``. A Cholesky factorisation of
+    [U0 | X] would lose orthogonality: its condition number grows as X tends to zero.
     """
     _check_matrix(U0, "U0")
     _check_matrix(X, "X")
@@ -104,12 +101,24 @@ def augment(U0: Array, X: Array) -> Array:
     if X.shape[1] == 0 or r >= U0.shape[0]:
         return U0
     xp = namespace(U0, X)
-    if U0.shape[0] > _TALL and U0.shape[0] > r + X.shape[1]:
-        _finite_norm(X, "X")
-        return xp.concat((U0, complement(X, [U0])), axis=1)
-    Q, R = qr(xp.concat((U0, X), axis=1))
-    new = _independent(Q[:, r:], R[r:, r:], _finite_norm(R[:, r:], "X"))
+    scale = _finite_norm(X, "X")
+    new = _appended(U0, X, scale) if r + X.shape[1] <= U0.shape[0] else None
+    if new is None:
+        Q, R = qr(xp.concat((U0, X), axis=1))
+        new = _independent(Q[:, r:], R[r:, r:], scale)
     return xp.concat((U0, new), axis=1)
+
+
+def _appended(U0: Array, X: Array, scale: float) -> Array | None:
+    """An orthonormal basis of the part of X orthogonal to U0; None where it is too close to the span of U0 for that."""
+    Q, R = qr(X - U0 @ (H(U0) @ X))
+    Q = _independent(Q, R, scale)
+    lost = H(U0) @ Q
+    size = norm(lost)
+    if size > 0.5:
+        return None
+    Q = Q - U0 @ lost
+    return Q if size**2 <= 0.1 * eps(Q) else qr(Q)[0]
 
 
 def complement(W: Array, Q: list[Array]) -> Array:
@@ -285,41 +294,50 @@ def block_diagonal(A: Array, B: Array) -> Array:
 
 def qr(A: Array) -> tuple[Array, Array]:
     """Return the reduced Householder QR factorisation (Q: m x min(m, r), R: min(m, r) x r)."""
-    if type(A) is np.ndarray and A.dtype.itemsize == _SINGLE.get(A.dtype.kind):
+    if _is_single(A):
         return _single_qr(A)
     Q, R = namespace(A).linalg.qr(A, mode="reduced")
     return Q, R
 
 
-_SINGLE = {"f": 4, "c": 8}
-"""Bytes of a number in single precision."""
+# NumPy computes QR and singular values of single precision in double; LAPACK itself takes half the time.
+
+
+def _is_single(A: Array) -> bool:
+    return type(A) is np.ndarray and A.dtype.char in "fF" and A.size > 0
 
 
 @lru_cache(maxsize=2)
-def _single_lapack(kind: str) -> Any:
-    """The functions of LAPACK for Householder QR, and for its Q, real (kind "f") or complex."""
+def _single_lapack(char: str) -> Any:
+    """geqrf, orgqr (ungqr), gesdd and its workspace query, of LAPACK in single precision."""
     from scipy.linalg import get_lapack_funcs
 
-    names = ("geqrf", "orgqr" if kind == "f" else "ungqr")
-    return get_lapack_funcs(names, dtype=np.float32 if kind == "f" else np.complex64)
+    names = ("geqrf", "orgqr" if char == "f" else "ungqr", "gesdd", "gesdd_lwork")
+    return get_lapack_funcs(names, dtype=np.dtype(char))
 
 
 def _single_qr(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """QR in single precision by LAPACK itself: NumPy's goes through double precision, at twice the time or more."""
-    geqrf, ungqr = _single_lapack(A.dtype.kind)
-    m, r = A.shape
-    k = min(m, r)
-    if k == 0:
-        return np.linalg.qr(A)  # LAPACK refuses empty matrices
-    work = 64 * r
+    geqrf, ungqr, _, _ = _single_lapack(A.dtype.char)
+    k, work = min(A.shape), 64 * A.shape[1]
     factored, tau, _, _ = geqrf(A, lwork=work)
     R = np.triu(factored[:k])
     Q, _, _ = ungqr(factored[:, :k], tau, lwork=work, overwrite_a=1)
     return Q, R
 
 
+def _single_svd(A: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    _, _, gesdd, query = _single_lapack(A.dtype.char)
+    work = int(query(*A.shape, full_matrices=0)[0].real)
+    U, s, Vh, failed = gesdd(A, full_matrices=0, lwork=work)
+    if failed:
+        raise np.linalg.LinAlgError("the singular value decomposition did not converge")
+    return U, s, Vh
+
+
 def svd(A: Array) -> tuple[Array, Array, Array]:
     """Return the reduced singular value decomposition (U, s descending, Vᴴ)."""
+    if _is_single(A):
+        return _single_svd(A)
     U, s, Vh = namespace(A).linalg.svd(A, full_matrices=False)
     return U, s, Vh
 

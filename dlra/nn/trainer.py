@@ -17,7 +17,7 @@ from dlra.backend import Array, all_finite, is_array, kind, library, picked, to_
 from dlra.checkpoint import Checkpoint, Clock, check_resume, check_same_run
 from dlra.errors import DlraWarning, StageError, TrainingError
 from dlra.integrators import AugmentedBUG, Integrator
-from dlra.integrators._base import RankAdaptive
+from dlra.integrators._base import RankAdaptive, state_norm
 from dlra.linalg import svdvals
 from dlra.lowrank import LowRank
 from dlra.nn._layer import check_size, generator
@@ -206,6 +206,7 @@ class Trainer:
             Y.orthonormalized() if isinstance(Y, LowRank) else Y for Y in net.members
         )
         self._check_start()
+        self._start_norm = state_norm(self.Ys)
         self.memory: State = {}
         self.t, self.epoch = 0, 0
         self.history = History(net)
@@ -324,6 +325,7 @@ class Trainer:
             result = step(method, substep, self.batch, float(self.t), h, self.Ys, self.memory)
             if not math.isfinite(self.batch.loss):
                 raise StageError(self.t, "loss", "the loss is not finite")
+            self._check_growth(result.Ys)
         except StageError as error:
             raise self._failure(error, h) from error.__cause__
         Ys = result.Ys
@@ -337,6 +339,19 @@ class Trainer:
         self.Ys, self.memory, self.t = Ys, memory, self.t + 1
         self.net._set(Ys)
         self._nfev, self._rng_state = self.batch.nfev, self.rng.bit_generator.state
+
+    def _check_growth(self, Ys: tuple[Any, ...]) -> None:
+        """Notice a training that diverges before it overflows: weights a million times as large as at the start."""
+        size = state_norm(Ys)
+        if size > 1e6 * max(1.0, self._start_norm):
+            norms = [state_norm((Y,)) for Y in Ys[: len(self.net.weights)]]
+            layer = self.net._weighted[norms.index(max(norms))]
+            raise StageError(
+                self.t,
+                "end of step",
+                f"the training blows up: the norm of the parameters grew from {self._start_norm:.2g} to {size:.2g}, most "
+                f"in layer {self.net.layers.index(layer)}, {layer!r}",
+            )
 
     def _right(self, y: Array) -> int:
         return accuracy(self.batch.outputs, y) if self.loss.classifies else 0
@@ -423,10 +438,11 @@ class Trainer:
     def _failure(self, error: StageError, h: float) -> TrainingError:
         """The error for a failed step, with the layer where things went wrong."""
         where, why = "", error.reason
-        if any(word in error.reason for word in ("NaN", "not finite", "infinite", "blows up")):
+        if any(word in error.reason for word in ("NaN", "not finite", "infinite")):
             with np.errstate(all="ignore"):
                 where = f" in {self.net._not_finite(self.batch.x)}"
-            why += "; take a smaller learning rate, or look at the data" if "data" not in where else ""
+        if "data" not in where:
+            why += "; take a smaller learning rate, or look at the data"
         return TrainingError(
             f"training failed in {self._place()} (iteration {self.t}, learning rate {h:.3g}, ranks "
             f"{self.net.ranks}), stage "

@@ -139,7 +139,8 @@ def main() -> None:
         pages.write("measured-training.md", [
             "# Seconds a training step takes",
             f"784 - 5 x 5120 - 10, batches of {BATCH}, float32, Adam; AugmentedBUG with a tolerance, so that bases are "
-            f"augmented and truncated in every step, everything included. Written by `python -m validation.benchmarks.training`; "
+            "augmented and truncated in every step, everything included. Written by "
+            "`python -m validation.benchmarks.training`; "
             f"medians of {given.steps} steps with half the interquartile range, {given.threads} threads "
             f"({describe()}). PyTorch runs its dense network with its own Adam in the same process.",
             table,
