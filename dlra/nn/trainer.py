@@ -349,8 +349,8 @@ class Trainer:
             raise StageError(
                 self.t,
                 "end of step",
-                f"the training blows up: the norm of the parameters grew from {self._start_norm:.2g} to {size:.2g}, most "
-                f"in layer {self.net.layers.index(layer)}, {layer!r}",
+                f"the training blows up: the norm of the parameters grew from {self._start_norm:.2g} to {size:.2g}, "
+                f"most in layer {self.net.layers.index(layer)}, {layer!r}",
             )
 
     def _right(self, y: Array) -> int:
