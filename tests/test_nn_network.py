@@ -13,6 +13,7 @@ from nn_helpers import dense, distance, labelled, members, network
 import dlra
 from dlra import AugmentedBUG, LowRank, nn
 from dlra.field import Value
+from dlra.nn._layer import Layer
 from dlra.nn.layers import check_rank
 from validation.networks.tables import PAPER, sizes
 
@@ -538,3 +539,27 @@ def test_images_without_flatten():
 def test_rank_that_is_no_int(rank):
     with pytest.raises(TypeError, match="rank"):
         check_rank(rank, 5, 5)
+
+
+class Identity(Layer):
+    """A layer of a user, which hands its input on."""
+
+    def forward(self, x, parameters, reuse):
+        return x, None
+
+    def backward(self, delta, tape, parameters, wants_dx):
+        return delta, ()
+
+    def output_shape(self, shape):
+        return shape
+
+
+@pytest.mark.parametrize("before", [[], [nn.Flatten()], [nn.ReLU(), Identity()]])
+def test_layers_do_not_overwrite_what_is_not_theirs(before):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((5, 4))
+    net = nn.Sequential(*before, Identity(), nn.ReLU(), nn.Linear(4, 3, dtype="float64", rng=0))
+    kept = x.copy()
+    net.predict(x)
+    net.loss_and_gradient(x, rng.integers(3, size=5), nn.CrossEntropyLoss())
+    assert np.array_equal(x, kept)

@@ -28,8 +28,8 @@ class Layer(ABC):
     points that are not those the layer holds.
     """
 
-    keeps_output = False
-    """Whether the tape holds the very output, which must not be overwritten then."""
+    fresh = False
+    """Whether the output is new memory that neither the tape nor anybody else holds, so that it may be overwritten."""
 
     @property
     def parameters(self) -> Parameters:
@@ -112,6 +112,12 @@ class WeightLayer(Layer):
 
     weight: Any
     bias: Array | None
+    fresh = True
+
+    @property
+    def input_shape(self) -> tuple[int, ...] | None:
+        """Shape of an input without the batch axis; None where several will do."""
+        return None
 
     @property
     def parameters(self) -> Parameters:

@@ -12,7 +12,7 @@ from dlra._step import advance
 from dlra.backend import Array, H, norm
 from dlra.field import Value
 from dlra.integrators import BUG, AugmentedBUG, Galerkin, Integrator, ParallelBUG, StepResult
-from dlra.integrators._base import RankAdaptive, WithSubstep
+from dlra.integrators._base import RankAdaptive, WithSubstep, cores_of
 from dlra.integrators._equations import Equation
 from dlra.integrators._protocol import Steps
 from dlra.lowrank import LowRank
@@ -98,7 +98,7 @@ class OptimizerSubstep:
             (values,) = yield [equation.ask(t, equation.X)]
             slopes = equation.slopes(t, values)
         if equation.stage in self._euler:
-            return [abs(h) * slope for slope in slopes]
+            return [h * slope for slope in slopes]
         if equation.stage == "S":
             return self._on_cores(h, equation.lift(equation.X), equation.X, slopes)
         return self._increments(
@@ -107,8 +107,7 @@ class OptimizerSubstep:
 
     def joined(self, h: float, Y_hat: Members, increments: list[Array]) -> list[Array]:
         """Increments of cores that the integrator has put together from Euler steps (parallel BUG)."""
-        cores = [Y.S if isinstance(Y, LowRank) else Y for Y in Y_hat]
-        return self._on_cores(h, Y_hat, cores, [d / h for d in increments])
+        return self._on_cores(h, Y_hat, cores_of(Y_hat), [d / h for d in increments])
 
     def _on_cores(self, h: float, Y_hat: Members, X: list[Array], slopes: list[Array]) -> list[Array]:
         memory = [
@@ -125,8 +124,9 @@ class OptimizerSubstep:
         return increments
 
     def _news(self, d: Array, p: int, q: int) -> float:
-        corner = norm(d[p:, q:])
-        return math.hypot(norm(d[p:, :q]), norm(d[:p, q:]), corner) if self._parallel else corner
+        if self._parallel:
+            return math.hypot(norm(d[p:, :q]), norm(d[:p, q:]))
+        return norm(d[p:, q:])
 
     def _increments(
         self, stage: str, h: float, X: list[Array], slopes: list[Array], memory: list[Memory]

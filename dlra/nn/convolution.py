@@ -243,6 +243,8 @@ def _input_gradient(left: Array, D: Array, shape: tuple[int, ...], windows: Wind
 class _Pool2d(Layer):
     """Windows laid on every channel of images."""
 
+    fresh = True
+
     def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0):
         self.kernel_size = _pair(kernel_size, "kernel_size")
         self.stride = self.kernel_size if stride is None else _pair(stride, "stride")

@@ -108,7 +108,7 @@ class History:
             yield Epoch(*row, net=None)
 
     def to_dict(self) -> dict[str, Any]:
-        """All numbers as plain lists, NaN as None."""
+        """All numbers as plain lists, those that are not finite as None."""
         table = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "net"}
         return {name: _plain(value) for name, value in table.items()}
 
@@ -124,9 +124,9 @@ class History:
 
     def to_json(self, path: Any) -> None:
         """Write :meth:`to_dict` to a file."""
+        text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
         with open(path, "w", encoding="utf-8") as file:
-            json.dump(self.to_dict(), file, indent=1, allow_nan=False)
-            file.write("\n")
+            file.write(text + "\n")
 
     def plot(self) -> Any:
         """Return a matplotlib figure: loss, accuracy, ranks and compression over the epochs."""
@@ -159,4 +159,4 @@ def _revived(name: str, column: list[Any]) -> list[Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

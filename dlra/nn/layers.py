@@ -57,6 +57,10 @@ class Linear(WeightLayer):
     def _kinds(cls) -> tuple[type[WeightLayer], type[WeightLayer]]:
         return LowRankLinear, Linear
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (self.weight.shape[1],)
+
     def forward(self, x: Array, parameters: Parameters, reuse: bool) -> tuple[Array, Any]:
         weight, bias = (*parameters, None)[:2]
         y, seen = apply_weight(x, weight, bias)
@@ -130,8 +134,6 @@ def check_rank(rank: Any, m: int, n: int) -> int:
 class ReLU(Layer):
     """max(x, 0), entry by entry."""
 
-    keeps_output = True
-
     def forward(self, x: Array, parameters: Parameters, reuse: bool) -> tuple[Array, Any]:
         if type(x) is np.ndarray:
             y = np.maximum(x, 0, out=x if reuse else None)
@@ -154,8 +156,6 @@ class ReLU(Layer):
 class Tanh(Layer):
     """tanh(x), entry by entry."""
 
-    keeps_output = True
-
     def forward(self, x: Array, parameters: Parameters, reuse: bool) -> tuple[Array, Any]:
         y = namespace(x).tanh(x)
         return y, y
@@ -172,8 +172,6 @@ class Tanh(Layer):
 class Sigmoid(Layer):
     """1 / (1 + exp(-x)), entry by entry."""
 
-    keeps_output = True
-
     def forward(self, x: Array, parameters: Parameters, reuse: bool) -> tuple[Array, Any]:
         y = 0.5 * (1 + namespace(x).tanh(0.5 * x))  # never overflows
         return y, y
@@ -189,8 +187,6 @@ class Sigmoid(Layer):
 
 class Flatten(Layer):
     """N x C x H x W (or any other shape) to N x CHW."""
-
-    keeps_output = True  # it shares the memory of the input
 
     def forward(self, x: Array, parameters: Parameters, reuse: bool) -> tuple[Array, Any]:
         return namespace(x).reshape(x, (x.shape[0], math.prod(x.shape[1:]))), x.shape

@@ -14,7 +14,6 @@ from dlra.backend import Array, all_finite, dtype_name, is_array, kind, library,
 from dlra.field import Factored, factored
 from dlra.lowrank import LowRank
 from dlra.nn._layer import DTYPES, Layer, WeightLayer, cast, check_input, moved
-from dlra.nn.layers import Flatten
 from dlra.nn.losses import Loss, accuracy, r_squared
 
 __all__ = ["Gradient", "Sequential", "gradient_flow"]
@@ -338,14 +337,14 @@ class Sequential:
         for layer, parameters in zip(self.layers, self._by_layer(members), strict=True):
             x, tape = layer.forward(x, parameters, reuse)
             tapes.append(tape)
-            reuse = not layer.keeps_output
+            reuse = layer.fresh
         return x, tapes
 
     def _outputs(self, x: Array) -> Array:
-        own = False  # x is the caller's until a layer has made another
+        reuse = False
         for layer in self.layers:
-            x, _ = layer.forward(x, layer.parameters, own)
-            own = own or not isinstance(layer, Flatten)
+            x, _ = layer.forward(x, layer.parameters, reuse)
+            reuse = layer.fresh
         return x
 
     def _derivatives(
@@ -372,16 +371,10 @@ class Sequential:
         """Check that consecutive layers fit, as far as that can be said without an input."""
         shape: tuple[int, ...] | None = None
         for layer in self.layers:
-            if shape is None:
-                if (
-                    isinstance(layer, WeightLayer)
-                    and len(layer.weight.shape) == 2
-                    and not hasattr(layer, "kernel_size")
-                ):
-                    shape = (layer.weight.shape[1],)
-                else:
-                    continue
-            shape = layer.output_shape(shape)
+            if shape is None and isinstance(layer, WeightLayer):
+                shape = layer.input_shape
+            if shape is not None:
+                shape = layer.output_shape(shape)
 
     def _check_x(self, x: Any, name: str) -> tuple[int, ...]:
         """Check a batch of inputs; return the shape of an output."""

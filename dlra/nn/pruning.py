@@ -61,21 +61,27 @@ def to_lowrank(
     if parameters is None and rank is None and rtol == 0:
         raise ValueError("give rank, rtol or parameters: what shall be kept?")
     bounds = _bounds(rank, weights)
-    full = [W.truncate() if isinstance(W, LowRank) else LowRank.from_dense(W) for W in weights]
+    full = [
+        None if r is None and rank is not None else _decomposed(W)
+        for W, r in zip(weights, bounds, strict=True)
+    ]
     if parameters is not None:
         budget = ParameterBudget(parameters)
         shapes = [W.shape for W in weights]
         budget.check(shapes)
-        values = [to_host(W.singular_values()).astype(float) for W in full]
+        values = [to_host(Y.singular_values()).astype(float) for Y in full if Y is not None]
         bounds = list(budget.ranks(values, shapes))
     replaced = {}
     for i, (W, Y, bound) in enumerate(zip(weights, full, bounds, strict=True)):
-        if bound is None and rank is not None:
-            continue
-        Z = Y.truncate(rtol=rtol, max_rank=bound)
-        if Z.rank < (W.rank if isinstance(W, LowRank) else min(W.shape)):
+        Z = None if Y is None else Y.truncate(rtol=rtol, max_rank=bound)
+        if Z is not None and Z.rank < (W.rank if isinstance(W, LowRank) else min(W.shape)):
             replaced[i] = Z
     return net.with_weights(replaced)
+
+
+def _decomposed(W: Any) -> LowRank:
+    """The singular value decomposition of a weight."""
+    return W.truncate() if isinstance(W, LowRank) else LowRank.from_dense(W)
 
 
 def _bounds(rank: Any, weights: tuple[Any, ...]) -> list[int | None]:

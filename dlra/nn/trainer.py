@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from dlra._checks import check_callable
-from dlra.backend import Array, all_finite, is_array, kind, library, picked, to_host
+from dlra.backend import Array, all_finite, is_array, kind, library, to_host
 from dlra.checkpoint import Checkpoint, Clock, check_resume, check_same_run
 from dlra.errors import DlraWarning, StageError, TrainingError
 from dlra.integrators import AugmentedBUG, Integrator
 from dlra.integrators._base import RankAdaptive, state_norm
 from dlra.linalg import svdvals
 from dlra.lowrank import LowRank
+from dlra.nn._batches import Batches, Rows, Sums, is_finite
 from dlra.nn._layer import check_size, generator
 from dlra.nn._training import Batch, OptimizerSubstep, State, step, trained_method
 from dlra.nn.history import Epoch, History
@@ -151,7 +152,26 @@ def train(
 
 
 def evaluate(net: Sequential, x: Array, y: Array, loss: Loss) -> tuple[float, float]:
-    """Return the loss and the accuracy (R² for targets that are numbers) of a network on data."""
+    """Return the loss and the accuracy of a network on data, which goes through in pieces of 4096 rows.
+
+    Parameters
+    ----------
+    net : Sequential
+    x, y : arrays
+        In the dtype and library of the network; labels or numbers, as the loss takes them.
+    loss : Loss
+
+    Returns
+    -------
+    loss : float
+    accuracy : float
+        The share of rows classified right; R² for targets that are numbers.
+
+    Raises
+    ------
+    TypeError, ValueError
+        x or y do not fit the network or the loss.
+    """
     net.check_batch(x, y, loss)
     total, right, outputs = 0.0, 0, []
     for rows in pieces(x.shape[0]):
@@ -186,11 +206,11 @@ class Trainer:
         self.net, self.loss, self.optimizer = net, loss, optimizer
         self.epochs = check_size(epochs, "epochs")
         self.rng = generator(rng)
-        self.data: _Rows | _Batches
+        self.data: Rows | Batches
         if is_array(x):
-            self.data = _Rows(net, x, y, loss, batch_size, bool(replacement))
+            self.data = Rows(net, x, y, loss, batch_size, bool(replacement))
         else:
-            self.data = _Batches(net, x, y, loss, batch_size, bool(replacement))
+            self.data = Batches(net, x, y, loss, batch_size, bool(replacement))
         self.validation = None if validation is None else _checked_pair(net, validation, loss)
         self.patience = None if patience is None else check_size(patience, "patience")
         if patience is not None and validation is None:
@@ -199,7 +219,7 @@ class Trainer:
         self.callback = callback
         self.truncation = _checked_truncation(truncation, net)
         self._schedule = self._methods(method)
-        self.optimizer.rate(0)
+        self._rate = optimizer.rate(0)
 
         self.batch = Batch(net, loss, optimizer.gradient_decay, self.rng)
         self.Ys: tuple[Any, ...] = tuple(
@@ -210,7 +230,7 @@ class Trainer:
         self.memory: State = {}
         self.t, self.epoch = 0, 0
         self.history = History(net)
-        self._sums = _Sums()
+        self._sums = Sums()
         self._best: tuple[float, int, Any] = (math.inf, 0, None)
         self._begun: tuple[int, ...] = net.ranks
         self._largest_news: list[float] = []
@@ -232,9 +252,8 @@ class Trainer:
 
     def _methods(self, method: Any) -> dict[int, tuple[Integrator, OptimizerSubstep | None]]:
         """Which method takes over at which epoch, with the optimiser in it."""
-        given = (
-            method if isinstance(method, dict) else {0: AugmentedBUG(rtol=0.1) if method is None else method}
-        )
+        default = AugmentedBUG(rtol=0.1) if self.truncation is None else AugmentedBUG()
+        given = method if isinstance(method, dict) else {0: default if method is None else method}
         if 0 not in given:
             raise ValueError(
                 f"a dict of methods must say what epoch 0 begins with, got epochs {sorted(given, key=str)}"
@@ -246,9 +265,8 @@ class Trainer:
             for m, _ in trained.values():
                 if isinstance(m, RankAdaptive) and m.is_free:
                     raise ValueError(
-                        f"truncation={self.truncation!r} takes the place of the rank options of "
-                        f"{type(m).__name__}; leave "
-                        f"rtol, atol and max_rank out"
+                        f"truncation={self.truncation!r} takes the place of the rank options of {type(m).__name__}; "
+                        f"leave rtol, atol and max_rank out"
                     )
             if not any(isinstance(m, RankAdaptive) for m, _ in trained.values()):
                 raise ValueError(
@@ -304,15 +322,14 @@ class Trainer:
         if self._sums.batches == 0:
             raise TrainingError(
                 f"x gave no batches in epoch {self.epoch + 1}: an iterator can be read once only; give a list of "
-                "batches, "
-                f"a function that returns an iterator, or epochs={self.epoch}",
+                f"batches, a function that returns an iterator, or epochs={self.epoch}",
                 self._failed("no batches"),
             )
         self._end_epoch()
 
     def _begin_epoch(self) -> None:
         order = self.data.order(self.rng)
-        self._sums, self._seconds = _Sums(), 0.0
+        self._sums, self._seconds = Sums(), 0.0
         self._begun, self._largest_news = self.net.ranks, []
         self._order, self._rng_state = order, self.rng.bit_generator.state
 
@@ -332,13 +349,15 @@ class Trainer:
         if self.truncation is not None and isinstance(method, RankAdaptive):
             Ys = self.truncation.applied(Ys)
         memory = {} if substep is None else substep.finished(Ys)
-        self._sums = self._sums.with_batch(self.batch.loss, self._right(y), x.shape[0])
-        if substep is not None and substep.news:
-            old = self._largest_news or [0.0] * len(substep.news)
-            self._largest_news = [max(a, b) for a, b in zip(old, substep.news, strict=True)]
-        self.Ys, self.memory, self.t = Ys, memory, self.t + 1
+        news = [] if substep is None else substep.news
+        news = [max(pair) for pair in zip(self._largest_news or news, news, strict=True)]
+        sums = self._sums.with_batch(self.batch.loss, self._right(y), x.shape[0])
+        # all at once: Ctrl-C leaves no half step behind
+        self.Ys, self.memory, self.t, self._sums, self._nfev, self._rate, self._rng_state = (
+            Ys, memory, self.t + 1, sums, self.batch.nfev, h, self.rng.bit_generator.state
+        )  # fmt: skip
+        self._largest_news = news
         self.net._set(Ys)
-        self._nfev, self._rng_state = self.batch.nfev, self.rng.bit_generator.state
 
     def _check_growth(self, Ys: tuple[Any, ...]) -> None:
         """Notice a training that diverges before it overflows: weights a million times as large as at the start."""
@@ -364,21 +383,19 @@ class Trainer:
         sums = self._sums
         row = Epoch(
             self.epoch + 1, sums.loss / sums.rows, sums.right / sums.rows if self.loss.classifies else math.nan,
-            check_loss, check_accuracy, self.net.ranks, self.net.parameter_count(), self.optimizer.rate(self.t - 1),
+            check_loss, check_accuracy, self.net.ranks, self.net.parameter_count(), self._rate,
             self._seconds, self.net,
         )  # fmt: skip
         self.history.append(row)
         self.history.steps, self.history.nfev = self.t, self._nfev
         self._warn_if_frozen()
-        self.epoch, self._order, self._sums = self.epoch + 1, None, _Sums()
+        self.epoch, self._order, self._sums = self.epoch + 1, None, Sums()
         if self.patience is not None and check_loss < self._best[0]:
             self._best = (check_loss, self.epoch, self.Ys)
         self._write_if_due()
         if self.callback is not None and self.callback(row) is True:
-            self.history.status, self.history.message = (
-                1,
-                f"The callback stopped the training after epoch {self.epoch}.",
-            )
+            self.history.status = 1
+            self.history.message = f"The callback stopped the training after epoch {self.epoch}."
         if self.patience is not None:
             self._be_patient()
 
@@ -386,7 +403,7 @@ class Trainer:
         assert self.patience is not None
         best, at, Ys = self._best
         over = self.epoch - at >= self.patience
-        if Ys is not None and (over or self.epoch == self.epochs):
+        if Ys is not None and (over or self.epoch == self.epochs or self.history.status):
             self.Ys = Ys
             self.memory = {}  # it belongs to other bases
             self._written = None  # a file has other weights
@@ -400,7 +417,7 @@ class Trainer:
 
     def _warn_if_frozen(self) -> None:
         """Warn where the tolerance discards all that steps add to the bases, though it is not what limits the rank."""
-        method, _ = self._current(self.optimizer.rate(self.t - 1))
+        method, _ = self._current(self._rate)
         if self._warned or not isinstance(method, RankAdaptive) or not self._largest_news:
             return
         frozen, low = [], 0
@@ -419,13 +436,10 @@ class Trainer:
             i, _, theta, news = frozen[0]
             layers = ", ".join(f"{j} (rank {r})" for j, r, _, _ in frozen)
             warnings.warn(
-                f"the ranks of weights {layers} cannot grow: what a step adds in new directions, at most "
-                f"{news:.1e} in weight "
-                f"{i} in epoch {self.epoch + 1}, is below the truncation tolerance {theta:.1e} and always "
-                "dropped. Start from "
-                "a higher rank, take a smaller tolerance or a larger learning rate, or tie the tolerance to the "
-                "learning "
-                f"rate: truncation=TiedTolerance(c)",
+                f"the ranks of weights {layers} cannot grow: what a step adds in new directions, at most {news:.1e} in "
+                f"weight {i} in epoch {self.epoch + 1}, is below the truncation tolerance {theta:.1e} and always "
+                "dropped. Start from a higher rank, take a smaller tolerance or a larger learning rate, or tie the "
+                "tolerance to the learning rate: truncation=TiedTolerance(c)",
                 DlraWarning,
                 stacklevel=6,
             )
@@ -444,9 +458,8 @@ class Trainer:
         if "data" not in where:
             why += "; take a smaller learning rate, or look at the data"
         return TrainingError(
-            f"training failed in {self._place()} (iteration {self.t}, learning rate {h:.3g}, ranks "
-            f"{self.net.ranks}), stage "
-            f"{error.stage}{where}: {why}. The network keeps the weights of the last good step",
+            f"training failed in {self._place()} (iteration {self.t}, learning rate {h:.3g}, ranks {self.net.ranks}), "
+            f"stage {error.stage}{where}: {why}. The network keeps the weights of the last good step",
             self._failed(why),
         )
 
@@ -457,6 +470,7 @@ class Trainer:
 
     # ---- checkpoints
 
+    @cached_property
     def _identity(self) -> dict[str, Any]:
         """What must agree between a checkpoint and the training that resumes it."""
         return {
@@ -477,7 +491,7 @@ class Trainer:
 
         assert self._clock is not None
         tree = {
-            "identity": self._identity(),
+            "identity": self._identity,
             "Ys": [portable(Y) for Y in self.Ys],
             "memory": {name: [portable([list(part) for part in m]) for m in ms] for name, ms in self.memory.items()},
             "t": self.t,
@@ -516,7 +530,7 @@ class Trainer:
             self._write_checkpoint()
 
     def _restore(self, tree: dict[str, Any]) -> None:
-        check_same_run(tree["identity"], self._identity())
+        check_same_run(tree["identity"], self._identity)
         like = self.net._like
         self.Ys = tuple(revived(Y, like) for Y in tree["Ys"])
         self.memory = {
@@ -525,7 +539,7 @@ class Trainer:
         }
         self.net._set(self.Ys)
         self.t, self.epoch, self._order = tree["t"], tree["epoch"], tree["order"]
-        self._sums, self._seconds = _Sums(*tree["sums"]), tree["seconds"]
+        self._sums, self._seconds = Sums(*tree["sums"]), tree["seconds"]
         self.batch.nfev = self._nfev = tree["nfev"]
         self.rng.bit_generator.state = self._rng_state = tree["rng"]
         self.history = History.from_dict(self.net, tree["history"])
@@ -536,120 +550,13 @@ class Trainer:
         self._best = (loss, at, None if Ys is None else tuple(revived(Y, like) for Y in Ys))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Sums:
-    """Sums over the batches of an epoch so far."""
-
-    loss: float = 0.0
-    right: int = 0
-    rows: int = 0
-    batches: int = 0
-
-    def with_batch(self, loss: float, right: int, rows: int) -> _Sums:
-        """The sums with one more batch."""
-        return _Sums(self.loss + loss * rows, self.right + right, self.rows + rows, self.batches + 1)
-
-
-class _Rows:
-    """Data as arrays, from which batches are drawn."""
-
-    resumable = True
-
-    def __init__(self, net: Sequential, x: Any, y: Any, loss: Loss, batch_size: Any, replacement: bool):
-        if y is None:
-            raise TypeError("y is missing: with x an array, y holds the targets")
-        net.check_batch(x, y, loss)
-        for name, a in (("x", x), ("y", y)):
-            if not _is_finite(a):
-                raise ValueError(f"{name} contains NaN or infinite values; remove or replace these rows")
-        if batch_size is None:
-            raise TypeError("batch_size is missing: give the number of rows of a batch")
-        self.x, self.y, self.rows = x, y, x.shape[0]
-        self.size = check_size(batch_size, "batch_size")
-        if self.size > self.rows:
-            raise ValueError(f"batch_size must not exceed the number of rows, {self.rows}, got {self.size}")
-        self.replacement = replacement
-        self.steps = -(-self.rows // self.size)
-
-    def order(self, rng: np.random.Generator) -> np.ndarray:
-        """The rows of one epoch, in the order in which batches take them."""
-        if self.replacement:
-            return rng.integers(self.rows, size=self.steps * self.size)
-        return rng.permutation(self.rows)
-
-    def batches(self, rng: Any, order: np.ndarray | None, done: int) -> Iterator[tuple[Array, Array]]:
-        """The batches of an epoch that are not done yet."""
-        assert order is not None
-        for i in range(done * self.size, len(order), self.size):
-            rows = order[i : i + self.size]
-            yield picked(self.x, rows), picked(self.y, rows)
-
-    def identity(self) -> Any:
-        return ["rows", self.rows, self.size, self.replacement, self._digest()]
-
-    def _digest(self) -> str:
-        """Of the targets and some rows: tells data sets of one size apart."""
-        some = np.linspace(0, self.rows - 1, min(self.rows, 64)).astype(np.int64)
-        digest = hashlib.sha256(to_host(picked(self.x, some)).tobytes())
-        digest.update(to_host(self.y).tobytes())
-        return digest.hexdigest()[:16]
-
-
-class _Batches:
-    """Data as an iterable of batches, or a function that returns one for each epoch."""
-
-    resumable = False
-    """Within an epoch; between epochs it is."""
-    steps = None
-
-    def __init__(self, net: Sequential, x: Any, y: Any, loss: Loss, batch_size: Any, replacement: bool):
-        if y is not None or not (callable(x) or hasattr(x, "__iter__")) or isinstance(x, (str, bytes, dict)):
-            hint = (
-                "; convert lists with numpy.asarray" if isinstance(x, (list, tuple)) and y is not None else ""
-            )
-            raise TypeError(
-                f"x and y must be arrays, or x an iterable of batches (x, y) and y None, got {kind(x)} and "
-                f"{kind(y)}{hint}"
-            )
-        if batch_size is not None or replacement:
-            raise ValueError(
-                "batch_size and replacement do not go with an iterable of batches, which are what they are"
-            )
-        self.net, self.loss, self.source = net, loss, x
-
-    def order(self, rng: np.random.Generator) -> np.ndarray:
-        """Nothing: the batches come as they come."""
-        return np.zeros(0, dtype=np.int64)
-
-    def batches(self, rng: Any, order: np.ndarray | None, done: int) -> Iterator[tuple[Array, Array]]:
-        """The batches of an epoch, each checked."""
-        source: Any = self.source() if callable(self.source) else self.source
-        for i, item in enumerate(source):
-            try:
-                x, y = item
-            except (TypeError, ValueError):
-                raise TypeError(f"x must give batches (x, y), but batch {i + 1} is {kind(item)}") from None
-            self.net.check_batch(x, y, self.loss, (f"x of batch {i + 1}", f"y of batch {i + 1}"))
-            yield x, y
-
-    def identity(self) -> Any:
-        return ["batches"]
-
-
-def _is_finite(a: Array) -> bool:
-    """Whether an array of numbers is finite; integers always are."""
-    from dlra.backend import dtype_name
-
-    return not dtype_name(a.dtype).startswith(("float", "complex")) or all_finite(a)
-
-
 def _checked_pair(net: Sequential, pair: Any, loss: Loss) -> tuple[Any, Any]:
     try:
         x, y = pair
     except (TypeError, ValueError):
         raise TypeError(f"validation must be a pair (x, y), got {kind(pair)}") from None
     net.check_batch(x, y, loss, ("x of validation", "y of validation"))
-    if not _is_finite(x) or not _is_finite(y):
+    if not is_finite(x) or not is_finite(y):
         raise ValueError("validation contains NaN or infinite values")
     return x, y
 

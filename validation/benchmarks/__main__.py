@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from validation.benchmarks import memory, nonlinear, overhead, startup, stiff, work_precision
+from validation.benchmarks import (
+    convolution,
+    memory,
+    nonlinear,
+    overhead,
+    startup,
+    stiff,
+    training,
+    work_precision,
+)
 from validation.benchmarks.machine import describe
 
 print(describe(), end="\n\n")
-for benchmark in (startup, overhead, memory, stiff, nonlinear, work_precision):
+for benchmark in (startup, overhead, memory, convolution, training, stiff, nonlinear, work_precision):
     benchmark.main()
     print()

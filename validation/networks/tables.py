@@ -176,6 +176,7 @@ def page() -> str:
                 "dense" if tau is None else f"{tau:.2f}", shown, str(ranks), f"{evaluation}",
                 f"{1 - evaluation / dense:.1%}",
                 f"{training}", f"{1 - training / dense:.1%}", str(len(found)), str(last["epochs"]),
+                "" if tau is None else str(last["start"]), f"{last['rate']:g}",
             ]  # fmt: skip
             if tau is None:
                 row += ["98.54 %" if table == 5 else "98.53 %" if table == 6 else "", "", ""]
@@ -183,7 +184,7 @@ def page() -> str:
                 accuracy, deviation, paper_ranks, count, _ = PAPER[table][tau]
                 row += [f"{accuracy:.2f} ± {deviation:.2f} %", str(paper_ranks), f"{1 - count / dense:.1%}"]
             rows.append(row)
-        columns = "tau, accuracy, ranks, eval., c.r., train, c.r., seeds, epochs, paper, paper's ranks, paper's c.r."
+        columns = "tau, accuracy, ranks, eval., c.r., train, c.r., seeds, epochs, start, rate, paper, ranks, c.r."
         parts += [f"## {title}", pages.table(columns.split(", "), rows)]
     pruned = sorted(RESULTS.glob("table8-*.json"))
     if pruned:
