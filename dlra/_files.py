@@ -114,6 +114,8 @@ def write(path: str | os.PathLike[str], kind: str, tree: Any) -> None:
 def check_target(path: str | os.PathLike[str]) -> None:
     """Raise the error that `write` would raise for this path, before there is anything to lose."""
     _import_h5py()
+    if not os.fspath(path):
+        raise ValueError("the path of a file to write is empty")
     _check_regular(path)
     directory = os.path.dirname(os.path.realpath(path))
     if not os.path.isdir(directory):

@@ -190,9 +190,10 @@ def training_loss(axes: Any, histories: Any, names: list[str], validation: str) 
 
 
 def training_accuracy(axes: Any, histories: Any, names: list[str], validation: str) -> None:
-    """Draw the accuracy over the epochs, in percent."""
-    _both(axes, histories, names, ("accuracy", "validation_accuracy"), validation, 100.0)
-    axes.set_ylabel("accuracy in %")
+    """Draw the accuracy over the epochs, in percent; R² where targets are numbers."""
+    percent = all(h.classifies for h in histories)
+    _both(axes, histories, names, ("accuracy", "validation_accuracy"), validation, 100.0 if percent else 1.0)
+    axes.set_ylabel("accuracy in %" if percent else "R²")
 
 
 def _both(

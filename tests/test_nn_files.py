@@ -233,7 +233,7 @@ def test_resume_after_an_error_between_steps(tmp_path, name, step, whole):
                 raise ZeroDivisionError
             return 0.02
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(TrainingError, match="schedule raised ZeroDivisionError"):
         raising(path, name, Rate())
     assert _files.read(path, "training")["t"] == step
     stops.clear()

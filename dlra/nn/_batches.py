@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -58,7 +59,7 @@ class Rows:
             return rng.integers(self.rows, size=self.steps * self.size)
         return rng.permutation(self.rows)
 
-    def batches(self, rng: Any, order: np.ndarray | None, done: int) -> Iterator[tuple[Array, Array]]:
+    def batches(self, order: np.ndarray | None, done: int) -> Iterator[tuple[Array, Array]]:
         """The batches of an epoch that are not done yet."""
         assert order is not None
         for i in range(done * self.size, len(order), self.size):
@@ -96,13 +97,17 @@ class Batches:
             raise ValueError(
                 "batch_size and replacement do not go with an iterable of batches, which are what they are"
             )
+        if callable(x) and not _takes_nothing(x):
+            raise TypeError(
+                f"x must be a function without arguments that returns an iterable of batches, got {x!r}"
+            )
         self.net, self.loss, self.source = net, loss, x
 
     def order(self, rng: np.random.Generator) -> np.ndarray:
         """Nothing: the batches come as they come."""
         return np.zeros(0, dtype=np.int64)
 
-    def batches(self, rng: Any, order: np.ndarray | None, done: int) -> Iterator[tuple[Array, Array]]:
+    def batches(self, order: np.ndarray | None, done: int) -> Iterator[tuple[Array, Array]]:
         """The batches of an epoch, each checked."""
         source: Any = self.source() if callable(self.source) else self.source
         for i, item in enumerate(source):
@@ -120,3 +125,11 @@ class Batches:
 def is_finite(a: Array) -> bool:
     """Whether an array of numbers is finite; integers always are."""
     return not dtype_name(a.dtype).startswith(("float", "complex")) or all_finite(a)
+
+
+def _takes_nothing(function: Any) -> bool:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    return all(p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters)

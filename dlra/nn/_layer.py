@@ -192,17 +192,20 @@ def generator(rng: Any) -> np.random.Generator:
     """Return a generator for ``rng``: a Generator, a seed or None."""
     if isinstance(rng, (np.random.RandomState, str, float)):
         raise TypeError(f"rng must be a numpy.random.Generator, an int or None, got {kind(rng)}")
-    return np.random.default_rng(rng)
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError):
+        raise TypeError(f"rng must be a numpy.random.Generator, an int >= 0 or None, got {rng!r}") from None
 
 
 def check_layer_dtype(dtype: Any) -> str:
     """Return the name of a dtype that layers may have."""
     try:
-        name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+        name = "" if dtype is None else np.dtype(dtype).name
     except TypeError:
-        name = dtype_name(dtype)
+        name = str(dtype).rpartition(".")[2]  # of another library
     if name not in DTYPES:
-        raise TypeError(f"dtype of a layer must be float32 or float64, got {dtype!r}")
+        raise TypeError(f"dtype must be float32 or float64, got {dtype!r}")
     return name
 
 
@@ -284,6 +287,7 @@ def check_input(x: Any, name: str, like: Array) -> None:
     """Raise the error that says why x is no batch for parameters like ``like``, if it is none."""
     if not is_array(x):
         raise TypeError(f"{name} must be an array, got {kind(x)}")
+    check_plain(x, name)
     if dtype_name(x.dtype) != dtype_name(like.dtype):
         got = dtype_name(x.dtype)
         remedy = f", or the network with net.astype({got!r})" if got in DTYPES else ""
@@ -293,8 +297,19 @@ def check_input(x: Any, name: str, like: Array) -> None:
     if library(x) != library(like):
         raise TypeError(
             f"{name} must be an array of {library(like)}, as the network is, got {kind(x)} of {library(x)}; move "
-            "it, or "
-            f"the network with net.to({name})"
+            f"it, or the network with net.to({name})"
+        )
+
+
+def check_plain(a: Array, name: str) -> None:
+    """Raise a TypeError for arrays that carry more than their entries: masks, or a graph of derivatives."""
+    if isinstance(a, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} is a masked array, whose mask would be ignored; drop these rows, or fill them with .filled()"
+        )
+    if getattr(a, "requires_grad", False):
+        raise TypeError(
+            f"{name} requires gradients of PyTorch, which are not used here; give {name}.detach()"
         )
 
 

@@ -66,6 +66,10 @@ class History:
     status : int
         0 all epochs done, 1 stopped by the callback, early stopping or Ctrl-C, -1 failed.
     message : str
+    classifies : bool
+        Whether the targets are labels; if not, what is called accuracy is R².
+    kept_epoch : int or None
+        The epoch whose weights the network has, where early stopping has brought back earlier ones than the last.
     best_epoch : int or None
         The epoch with the lowest validation loss, where there is validation data.
     """
@@ -84,6 +88,8 @@ class History:
     nfev: int = 0
     status: int = 0
     message: str = ""
+    classifies: bool = True
+    kept_epoch: int | None = None
 
     def append(self, row: Epoch) -> None:
         """Add an epoch."""
@@ -137,13 +143,19 @@ class History:
     def __repr__(self) -> str:
         if not self.epoch:
             return f"History(no epochs, {self.message!r})"
-        accuracy = self.validation_accuracy[-1]
-        name = "accuracy" if math.isnan(accuracy) else "validation accuracy"
-        accuracy = self.accuracy[-1] if math.isnan(accuracy) else accuracy
-        shown = "" if math.isnan(accuracy) else f", {name} {accuracy:.4f}"
+        at = -1 if self.kept_epoch is None else self.epoch.index(self.kept_epoch)
+        accuracy, name = self.validation_accuracy[at], "validation "
+        if math.isnan(accuracy):
+            accuracy, name = self.accuracy[at], ""
+        shown = (
+            ""
+            if math.isnan(accuracy)
+            else f", {name}{'accuracy' if self.classifies else 'R²'} {accuracy:.4f}"
+        )
+        kept = "" if self.kept_epoch is None else f", weights of epoch {self.kept_epoch}"
         return (
-            f"History({len(self)} epochs, loss {self.loss[-1]:.4g}{shown}, ranks {self.ranks[-1]}, "
-            f"{self.parameters[-1]} parameters)"
+            f"History({len(self)} epochs{kept}, loss {self.loss[at]:.4g}{shown}, ranks {self.ranks[at]}, "
+            f"{self.parameters[at]} parameters)"
         )
 
 

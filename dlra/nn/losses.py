@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dlra.backend import Array, dtype_name, from_host, is_array, kind, library, namespace, to_host
+from dlra.nn._layer import check_plain
 
 __all__ = ["CrossEntropyLoss", "Loss", "MSELoss"]
 
@@ -73,6 +74,11 @@ class CrossEntropyLoss(Loss):
                 f"{name} must be an array of class labels, integers 0 ... {shape[0] - 1}, got {kind(y)}; cast it with "
                 f"astype('int64') if it holds labels, or take MSELoss for numbers"
             )
+        check_plain(y, name)
+        if type(y) is not np.ndarray and dtype_name(y.dtype) in ("uint16", "uint32", "uint64"):
+            raise TypeError(
+                f"{name} has dtype {dtype_name(y.dtype)}, which {library(y)} hardly supports; cast it to int64"
+            )
         if y.ndim != 1:
             raise ValueError(f"{name} must be a vector of labels, shape (batch,), got {kind(y)}")
         _check_library(y, like, name)
@@ -102,6 +108,7 @@ class MSELoss(Loss):
     def check_targets(self, y: Any, shape: tuple[int, ...], like: Array, name: str = "y") -> None:
         if not is_array(y):
             raise TypeError(f"{name} must be an array of targets, got {kind(y)}")
+        check_plain(y, name)
         if tuple(y.shape[1:]) != shape and not (shape == (1,) and y.ndim == 1):
             raise ValueError(
                 f"{name} must have the shape of the outputs of the network, (batch, {', '.join(map(str, shape))}), got "
@@ -124,7 +131,7 @@ def _one_hot(y: Array, z: Array) -> Array:
         return hot
     xp = namespace(z)
     classes = from_host(np.arange(z.shape[1]), z)
-    return xp.astype(y[:, None] == xp.astype(classes, y.dtype)[None, :], z.dtype)
+    return xp.astype(xp.astype(y, classes.dtype)[:, None] == classes[None, :], z.dtype)
 
 
 def _check_library(y: Array, like: Array, name: str) -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from dlra._factors import check_int
 from dlra.backend import Array, all_finite, dtype_name, is_array, kind, library, namespace
 from dlra.field import Factored, factored
 from dlra.lowrank import LowRank
-from dlra.nn._layer import DTYPES, Layer, WeightLayer, cast, check_input, moved
+from dlra.nn._layer import Layer, WeightLayer, cast, check_input, check_layer_dtype, moved
 from dlra.nn.losses import Loss, accuracy, r_squared
 
 __all__ = ["Gradient", "Sequential", "gradient_flow"]
@@ -94,6 +93,12 @@ class Sequential:
         self._check_chain()
 
     # ---- what it is
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, i: int) -> Layer:
+        return self.layers[i]
 
     @property
     def _weighted(self) -> list[WeightLayer]:
@@ -226,9 +231,7 @@ class Sequential:
 
     def astype(self, dtype: Any) -> Sequential:
         """Return a copy in "float32" or "float64"."""
-        name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
-        if name not in DTYPES:
-            raise TypeError(f"dtype of a network must be float32 or float64, got {dtype!r}")
+        name = check_layer_dtype(dtype)
         return self._mapped(lambda p: cast(p, name))
 
     def to(self, like: Array) -> Sequential:
@@ -256,8 +259,12 @@ class Sequential:
             Index in ``net.weights`` -> LowRank or array of the same shape. Each is kept exactly: a dense array makes
             the layer a dense one.
         """
+        if not isinstance(weights, dict):
+            raise TypeError(f"weights must be a dict {{index: matrix}}, got {kind(weights)}")
         net = self.copy()
         layers = net._weighted
+        if len({i % len(layers) for i in weights}) < len(weights):
+            raise ValueError(f"with_weights names a weight twice: {list(weights)}")
         for i, W in weights.items():
             if not -len(layers) <= check_int(i, "an index of with_weights") < len(layers):
                 raise IndexError(f"there is no weight {i}: the network has {len(layers)}")
@@ -275,8 +282,18 @@ class Sequential:
 
     def with_members(self, members: Any) -> Sequential:
         """Return a copy with these parameters, ordered as :attr:`members`."""
-        net = self.copy()
-        net._set(tuple(members))
+        members = tuple(members)
+        weights, biases = members[: len(self.weights)], members[len(self.weights) :]
+        if len(members) != len(self.members):
+            raise ValueError(
+                f"members must be {len(self.weights)} weights and then {len(self.biases)} biases, got {len(members)}"
+            )
+        net = self.with_weights(dict(enumerate(weights)))
+        for i, (b, old) in enumerate(zip(biases, self.biases, strict=True)):
+            check_input(b, f"bias {i}", self._like)
+            if tuple(b.shape) != tuple(old.shape):
+                raise ValueError(f"bias {i} must have shape {tuple(old.shape)}, got {tuple(b.shape)}")
+        net._set(members)
         return net
 
     def save(self, path: Any, about: dict[str, Any] | None = None) -> None:
@@ -390,15 +407,22 @@ class Sequential:
             shape = layer.output_shape(shape)
         return shape
 
-    def _not_finite(self, x: Array) -> str:
-        """Say which layer first produces something that is not finite, for a batch on which the loss is not."""
+    def _not_finite(self, x: Array, y: Array, loss: Loss) -> str:
+        """Say where something that is not finite arises first, for a batch on which the loss or the gradient is not."""
         if not all_finite(x):
             return "the data x"
+        x0 = x
         for i, layer in enumerate(self.layers):
             x, _ = layer.forward(x, layer.parameters, False)
             if not all_finite(x):
                 return f"layer {i}, {layer!r}"
-        return "the loss"
+        value, gradients, _ = self._derivatives(self.members, x0, y, loss, 1.0)
+        if not math.isfinite(value):
+            return "the loss"
+        for layer, G in reversed(list(zip(self._weighted, gradients, strict=False))):
+            if not all(all_finite(a) for a in ((G.U, G.V) if isinstance(G, LowRank) else (G,))):
+                return f"the gradient of layer {self.layers.index(layer)}, {layer!r}"
+        return "the step"
 
 
 def pieces(rows: int) -> Iterator[slice]:
@@ -441,7 +465,15 @@ def gradient_flow(net: Sequential, x: Array, y: Array, loss: Loss) -> Factored:
     """
     net.check_batch(x, y, loss)
 
+    shapes = [tuple(Y.shape) for Y in net.members]
+
     def F(_: float, Ys: Any) -> list[Any]:
+        given = [tuple(Y.shape) for Y in Ys] if isinstance(Ys, (list, tuple)) else kind(Ys)
+        if given != shapes:
+            raise ValueError(
+                f"the state must be list(net.members), {len(net.weights)} weights and then {len(net.biases)} biases of "
+                f"shapes {shapes}, got {given}"
+            )
         return net._derivatives(tuple(Ys), x, y, loss, -1.0)[1]
 
     return factored(F)

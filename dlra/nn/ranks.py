@@ -28,7 +28,9 @@ class TiedTolerance:
     Parameters
     ----------
     c : float
-        Positive.
+        Positive. To begin with a tolerance like tau relative to a weight W, take c = tau ‖W‖ / h₀²: with tau = 0.1,
+        ‖W‖ = 10 and h₀ = 3e-3 that is 1e5. With a c that is much smaller nothing is dropped, and ranks grow to the full
+        ones.
     """
 
     c: float

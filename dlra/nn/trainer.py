@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -55,6 +55,9 @@ def train(
 ) -> History:
     """Train a network with a low-rank integrator; the network is changed in place.
 
+    One call is one training: moments and the iteration of schedules begin anew with the next. Ctrl-C ends it and
+    returns what has been done, with ``status`` 1.
+
     Training is integration of the gradient flow: a step of the integrator is a step of the training, its step length
     the learning rate, and the optimiser takes the place of the substep. All questions of a step are answered on the
     same batch; with AugmentedBUG and ParallelBUG there is one, that is one forward and one backward pass a step.
@@ -63,8 +66,8 @@ def train(
     ----------
     net : Sequential
     x, y : arrays
-        All data, in the dtype and library of the network; or x an iterable of batches (x, y), or a function that
-        returns such an iterable for each epoch, and y None.
+        All data, in the dtype and library of the network; or x an iterable of batches (x, y), or a function without
+        arguments that returns such an iterable for each epoch, and y None.
     loss : Loss
     optimizer : SGD, Momentum or Adam
     method : integrator, name, or dict
@@ -75,7 +78,8 @@ def train(
         Momentum and Adam work with AugmentedBUG, ParallelBUG, BUG and Galerkin, SGD with every integrator.
     epochs : int
     batch_size : int
-        At most the number of rows; the last batch of an epoch may be smaller. Not with an iterable of batches.
+        At most the number of rows; the last batch of an epoch may be smaller. Wanted with arrays, not with an iterable
+        of batches.
     validation : (x, y), optional
         Looked at after each epoch.
     truncation : TiedTolerance or ParameterBudget, optional
@@ -206,11 +210,13 @@ class Trainer:
         self.net, self.loss, self.optimizer = net, loss, optimizer
         self.epochs = check_size(epochs, "epochs")
         self.rng = generator(rng)
+        if not isinstance(replacement, bool):
+            raise TypeError(f"replacement must be True or False, got {replacement!r}")
         self.data: Rows | Batches
         if is_array(x):
-            self.data = Rows(net, x, y, loss, batch_size, bool(replacement))
+            self.data = Rows(net, x, y, loss, batch_size, replacement)
         else:
-            self.data = Batches(net, x, y, loss, batch_size, bool(replacement))
+            self.data = Batches(net, x, y, loss, batch_size, replacement)
         self.validation = None if validation is None else _checked_pair(net, validation, loss)
         self.patience = None if patience is None else check_size(patience, "patience")
         if patience is not None and validation is None:
@@ -229,7 +235,7 @@ class Trainer:
         self._start_norm = state_norm(self.Ys)
         self.memory: State = {}
         self.t, self.epoch = 0, 0
-        self.history = History(net)
+        self.history = History(net, classifies=loss.classifies)
         self._sums = Sums()
         self._best: tuple[float, int, Any] = (math.inf, 0, None)
         self._begun: tuple[int, ...] = net.ranks
@@ -237,9 +243,15 @@ class Trainer:
         self._order: np.ndarray | None = None
         self._seconds = 0.0
         self._warned = False
+        self._first_loss = math.nan
         self._nfev, self._rng_state = 0, self.rng.bit_generator.state
         if resume is not None:
             self._restore(check_resume(resume, "training"))
+            if self.epochs < self.epoch:
+                raise ValueError(
+                    f"epochs = {self.epochs}, but the checkpoint has done {self.epoch}; give as many or more, or drop "
+                    f"resume"
+                )
         self._clock: Clock | None = None
         self._written: tuple[int, int] | None = None
         if checkpoint is not None:
@@ -312,7 +324,7 @@ class Trainer:
         if self._order is None:
             self._begin_epoch()
         began, before = time.perf_counter(), self._seconds
-        for x, y in self.data.batches(self.rng, self._order, self._sums.batches):
+        for x, y in self._batches():
             self._step(x, y)
             self._seconds = before + time.perf_counter() - began
             if self.data.resumable:
@@ -327,6 +339,20 @@ class Trainer:
             )
         self._end_epoch()
 
+    def _batches(self) -> Iterator[tuple[Array, Array]]:
+        """The batches of this epoch that are not done yet; failures of their source are labelled."""
+        source = self.data.batches(self._order, self._sums.batches)
+        while True:
+            try:
+                item = next(source, None)
+            except Exception as error:
+                if self.t == 0 and isinstance(error, (TypeError, ValueError)):  # bad input, before any work
+                    raise
+                raise self._stopped(f"x raised {type(error).__name__}: {error}") from error
+            if item is None:
+                return
+            yield item
+
     def _begin_epoch(self) -> None:
         order = self.data.order(self.rng)
         self._sums, self._seconds = Sums(), 0.0
@@ -335,7 +361,10 @@ class Trainer:
 
     def _step(self, x: Array, y: Array) -> None:
         """One step on a batch; afterwards the network has its result."""
-        h = self.optimizer.rate(self.t)
+        try:
+            h = self.optimizer.rate(self.t)
+        except Exception as error:
+            raise self._stopped(f"the schedule raised {type(error).__name__}: {error}") from error
         method, substep = self._current(h)
         self.batch.load(x, y)
         try:
@@ -351,6 +380,8 @@ class Trainer:
         memory = {} if substep is None else substep.finished(Ys)
         news = [] if substep is None else substep.news
         news = [max(pair) for pair in zip(self._largest_news or news, news, strict=True)]
+        if self.t == 0:
+            self._first_loss = self.batch.loss
         sums = self._sums.with_batch(self.batch.loss, self._right(y), x.shape[0])
         # all at once: Ctrl-C leaves no half step behind
         self.Ys, self.memory, self.t, self._sums, self._nfev, self._rate, self._rng_state = (
@@ -383,17 +414,27 @@ class Trainer:
         sums = self._sums
         row = Epoch(
             self.epoch + 1, sums.loss / sums.rows, sums.right / sums.rows if self.loss.classifies else math.nan,
-            check_loss, check_accuracy, self.net.ranks, self.net.parameter_count(), self._rate,
-            self._seconds, self.net,
+            check_loss, check_accuracy, self.net.ranks, self.net.parameter_count(), self._rate, self._seconds, self.net,
         )  # fmt: skip
-        self.history.append(row)
-        self.history.steps, self.history.nfev = self.t, self._nfev
-        self._warn_if_frozen()
-        self.epoch, self._order, self._sums = self.epoch + 1, None, Sums()
+        method, _ = self._current(self._rate)
         if self.patience is not None and check_loss < self._best[0]:
-            self._best = (check_loss, self.epoch, self.Ys)
+            self._best = (check_loss, self.epoch + 1, self.Ys)
+        self.history.steps, self.history.nfev = self.t, self._nfev
+        self.history.append(row)
+        self.epoch, self._order, self._sums = self.epoch + 1, None, Sums()
+        if self.validation is not None and not math.isfinite(check_loss):
+            why = f"the loss on the validation data is {check_loss} after epoch {self.epoch}; look at their scale"
+            raise self._stopped(why)
+        if not all(
+            all_finite(a) for memories in self.memory.values() for m in memories for part in m for a in part
+        ):
+            why = f"the memory of {self.optimizer!r} overflows; scale the data, or use a float64 network"
+            raise self._stopped(why)
         self._write_if_due()
-        if self.callback is not None and self.callback(row) is True:
+        if not self._warn_if_rising():
+            self._warn_if_frozen(method)
+        stop = False if self.callback is None else self.callback(row)
+        if isinstance(stop, (bool, np.bool_)) and stop:
             self.history.status = 1
             self.history.message = f"The callback stopped the training after epoch {self.epoch}."
         if self.patience is not None:
@@ -406,6 +447,7 @@ class Trainer:
         if Ys is not None and (over or self.epoch == self.epochs or self.history.status):
             self.Ys = Ys
             self.memory = {}  # it belongs to other bases
+            self.history.kept_epoch = at
             self._written = None  # a file has other weights
             self.net._set(Ys)
         if over and self.history.status == 0:
@@ -415,9 +457,22 @@ class Trainer:
                 f"{at}, whose weights the network has."
             )
 
-    def _warn_if_frozen(self) -> None:
+    def _warn_if_rising(self) -> bool:
+        """Warn, once, where the loss of an epoch is well above that of the first batch."""
+        loss = self.history.loss[-1]
+        rising = loss > 1.5 * self._first_loss + 0.1 * abs(self._first_loss)
+        if rising and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"the loss rises: {self._first_loss:.3g} on the first batch, {loss:.3g} in epoch {self.epoch}, "
+                f"ranks {self.net.ranks}; the learning rate {self._rate:.3g} is probably too large",
+                DlraWarning,
+                stacklevel=6,
+            )
+        return rising
+
+    def _warn_if_frozen(self, method: Integrator) -> None:
         """Warn where the tolerance discards all that steps add to the bases, though it is not what limits the rank."""
-        method, _ = self._current(self._rate)
         if self._warned or not isinstance(method, RankAdaptive) or not self._largest_news:
             return
         frozen, low = [], 0
@@ -429,17 +484,22 @@ class Trainer:
             s = to_host(svdvals(Y.S)).astype(float)
             theta = max(atol, rtol * float(np.linalg.norm(s)))
             full = Y.rank >= min(*Y.shape, *(() if max_rank is None else (max_rank,)))
-            if not full and Y.rank == self._begun[i] and news < theta and s[-1] > 2 * theta:
+            if not full and Y.rank == self._begun[i] and 0 < news < theta and s[-1] > 2 * theta:
                 frozen.append((i, Y.rank, theta, news))
         if frozen and not isinstance(self.truncation, ParameterBudget):
             self._warned = True
             i, _, theta, news = frozen[0]
+            remedy = (
+                "take a smaller tolerance or a larger learning rate, or tie the tolerance to the learning rate: "
+                "truncation=TiedTolerance(c)"
+            )
+            if isinstance(self.truncation, TiedTolerance):
+                remedy = "take a smaller c of TiedTolerance"
             layers = ", ".join(f"{j} (rank {r})" for j, r, _, _ in frozen)
             warnings.warn(
                 f"the ranks of weights {layers} cannot grow: what a step adds in new directions, at most {news:.1e} in "
-                f"weight {i} in epoch {self.epoch + 1}, is below the truncation tolerance {theta:.1e} and always "
-                "dropped. Start from a higher rank, take a smaller tolerance or a larger learning rate, or tie the "
-                "tolerance to the learning rate: truncation=TiedTolerance(c)",
+                f"weight {i} in epoch {self.epoch}, is below the truncation tolerance {theta:.1e} and always "
+                f"dropped. Start from a higher rank, or {remedy}",
                 DlraWarning,
                 stacklevel=6,
             )
@@ -454,12 +514,20 @@ class Trainer:
         where, why = "", error.reason
         if any(word in error.reason for word in ("NaN", "not finite", "infinite")):
             with np.errstate(all="ignore"):
-                where = f" in {self.net._not_finite(self.batch.x)}"
+                where = f" in {self.net._not_finite(self.batch.x, self.batch.y, self.loss)}"
         if "data" not in where:
             why += "; take a smaller learning rate, or look at the data"
         return TrainingError(
             f"training failed in {self._place()} (iteration {self.t}, learning rate {h:.3g}, ranks {self.net.ranks}), "
             f"stage {error.stage}{where}: {why}. The network keeps the weights of the last good step",
+            self._failed(why),
+        )
+
+    def _stopped(self, why: str) -> TrainingError:
+        """The error for a failure between steps."""
+        return TrainingError(
+            f"training stopped in {self._place()} (iteration {self.t}): {why}. The network has the weights of the last "
+            "step",
             self._failed(why),
         )
 
@@ -505,6 +573,7 @@ class Trainer:
             "begun": list(self._begun),
             "news": list(self._largest_news),
             "warned": self._warned,
+            "first_loss": self._first_loss,
             "best": [*self._best[:2], None if self._best[2] is None else [portable(Y) for Y in self._best[2]]],
         }  # fmt: skip
         try:
@@ -545,7 +614,7 @@ class Trainer:
         self.history = History.from_dict(self.net, tree["history"])
         self.history.status, self.history.message = 0, ""
         self._begun, self._largest_news = tuple(tree["begun"]), list(tree["news"])
-        self._warned = tree["warned"]
+        self._warned, self._first_loss = tree["warned"], tree["first_loss"]
         loss, at, Ys = tree["best"]
         self._best = (loss, at, None if Ys is None else tuple(revived(Y, like) for Y in Ys))
 
@@ -565,6 +634,11 @@ def _checked_truncation(truncation: Any, net: Sequential) -> Any:
     if truncation is not None and not isinstance(truncation, (TiedTolerance, ParameterBudget)):
         raise TypeError(
             f"truncation must be TiedTolerance(c) or ParameterBudget(parameters), got {truncation!r}"
+        )
+    if truncation is not None and not any(isinstance(W, LowRank) for W in net.weights):
+        raise ValueError(
+            f"truncation={truncation!r} needs low-rank weights, but all of this network are dense; give it a rank, "
+            f"or convert it with nn.to_lowrank"
         )
     if isinstance(truncation, ParameterBudget):
         truncation.check([W.shape for W in net.weights if isinstance(W, LowRank)])
