@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ["augment", "orthonormalize", "truncate"]
 
+_TALL = 800
+"""Number of rows beyond which products beat Householder QR."""
+
 LEFT, RIGHT, BOTH = 1, 2, 3
 """Which factors of a LowRank are known to have orthonormal columns: U, V, or both."""
 
@@ -88,7 +91,8 @@ def augment(U0: Array, X: Array) -> Array:
     -----
     X is projected off ``U0``, orthonormalised by Householder QR, and both once more where the first round has lost
     digits (columns of X that nearly lie in the span of ``U0``). Where X has too many columns for that, or hardly leaves
-    the span, Householder QR of [U0 | X], whose leading columns are replaced by ``U0``. A Cholesky factorisation of
+    the span, Householder QR of [U0 | X], whose leading columns are replaced by ``U0``; beyond 800 rows
+    :func:`complement`, which needs products only. A Cholesky factorisation of
     [U0 | X] would lose orthogonality: its condition number grows as X tends to zero.
     """
     _check_matrix(U0, "U0")
@@ -102,6 +106,8 @@ def augment(U0: Array, X: Array) -> Array:
         return U0
     xp = namespace(U0, X)
     scale = _finite_norm(X, "X")
+    if U0.shape[0] > _TALL and U0.shape[0] > r + X.shape[1]:
+        return xp.concat((U0, complement(X, [U0])), axis=1)
     new = _appended(U0, X, scale) if r + X.shape[1] <= U0.shape[0] else None
     if new is None:
         Q, R = qr(xp.concat((U0, X), axis=1))
@@ -304,7 +310,34 @@ def qr(A: Array) -> tuple[Array, Array]:
 
 
 def _is_single(A: Array) -> bool:
-    return type(A) is np.ndarray and A.dtype.char in "fF" and A.size > 0
+    return type(A) is np.ndarray and A.dtype.char in "fF" and A.size > 0 and _one_pool()
+
+
+def _one_pool() -> bool:
+    """Whether SciPy's BLAS has no threads of its own: two pools that wait for work slow each other down tenfold."""
+    pool = _scipy_pool()
+    return pool is None or pool.num_threads == 1
+
+
+@lru_cache(maxsize=1)
+def _scipy_pool() -> Any:
+    """The controller of SciPy's own BLAS; None where it shares that of NumPy."""
+    import scipy.linalg  # noqa: F401
+
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return _Unknown()
+    for pool in ThreadpoolController().lib_controllers:
+        if "scipy.libs" in (pool.filepath or ""):
+            return pool
+    return None
+
+
+class _Unknown:
+    """A pool whose threads cannot be counted."""
+
+    num_threads = 0
 
 
 @lru_cache(maxsize=2)

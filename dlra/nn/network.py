@@ -17,7 +17,7 @@ from dlra.nn.losses import Loss, accuracy, r_squared
 
 __all__ = ["Gradient", "Sequential", "gradient_flow"]
 
-_ROWS = 4096
+_ROWS = 1024
 """Rows that predict and score send through the network at once."""
 
 
@@ -174,7 +174,7 @@ class Sequential:
         """Return the outputs of the last layer, shape (batch, ...), for a batch x.
 
         A classifier's outputs are the logits; ``net.predict(x).argmax(axis=1)`` are the labels. Large batches go
-        through in pieces of 4096 rows.
+        through in pieces of 1024 rows.
         """
         self._check_x(x, "x")
         outputs = [self._outputs(x[rows, ...]) for rows in pieces(x.shape[0])]

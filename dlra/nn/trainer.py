@@ -156,7 +156,7 @@ def train(
 
 
 def evaluate(net: Sequential, x: Array, y: Array, loss: Loss) -> tuple[float, float]:
-    """Return the loss and the accuracy of a network on data, which goes through in pieces of 4096 rows.
+    """Return the loss and the accuracy of a network on data, which goes through in pieces of 1024 rows.
 
     Parameters
     ----------
