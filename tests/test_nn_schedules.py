@@ -47,7 +47,7 @@ def values(schedule, ts):
         (Warmup(StepDecay(0.4, 0.5, [2]), 3), {0: 0.1, 2: 0.3, 3: 0.4, 4: 0.4, 5: 0.2}),
         (Warmup(lambda t: 2.0 + t, 1), {0: 1.0, 1: 2.0, 5: 6.0}),
     ],
-    ids=repr,
+    ids=lambda v: type(v).__name__,
 )  # fmt: skip
 def test_values(schedule, expected):
     got = values(schedule, expected)

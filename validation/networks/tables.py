@@ -184,7 +184,9 @@ def page() -> str:
                 accuracy, deviation, paper_ranks, count, _ = PAPER[table][tau]
                 row += [f"{accuracy:.2f} ± {deviation:.2f} %", str(paper_ranks), f"{1 - count / dense:.1%}"]
             rows.append(row)
-        columns = "tau, accuracy, ranks, eval., c.r., train, c.r., seeds, epochs, start, rate, paper, ranks, c.r."
+        columns = (
+            "tau, accuracy, ranks, eval., c.r., train, c.r., seeds, epochs, start, rate, paper, ranks, c.r."
+        )
         parts += [f"## {title}", pages.table(columns.split(", "), rows)]
     pruned = sorted(RESULTS.glob("table8-*.json"))
     if pruned:
