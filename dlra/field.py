@@ -19,6 +19,7 @@ from dlra import lazy
 from dlra.backend import (
     DTYPES,
     Array,
+    H,
     astype,
     dtype_name,
     is_array,
@@ -119,7 +120,9 @@ class Value:
 
     def compressed(self, U: Array, V: Array) -> Array:
         """UᴴGV."""
-        return self._cast(lazy.compressed(self.matrix, U, V))
+        if same_dtype(self.matrix.dtype, self.dtype):
+            return lazy.compressed(self.matrix, U, V)
+        return H(U) @ (self @ V)  # in the dtype of the state from the first product on
 
     def rows(self, indices: Array) -> Array:
         """Rows with the given indices, as an array."""

@@ -474,10 +474,10 @@ def test_missing_file_and_directories(tmp_path):
         write(tmp_path, "solution", {})
     with pytest.raises(FileNotFoundError, match=r"create the directory .*absent"):
         write(tmp_path / "absent" / "run.h5", "solution", {})
-    with pytest.raises(ValueError, match=r"kind is 'network'; expected one of solution, checkpoint"):
-        write(tmp_path / "run.h5", "network", {})
-    with pytest.raises(ValueError, match="kind is 'network'"):
-        read(tmp_path / "run.h5", "network")
+    with pytest.raises(ValueError, match=r"kind is 'picture'; expected one of solution, checkpoint, network"):
+        write(tmp_path / "run.h5", "picture", {})
+    with pytest.raises(ValueError, match="kind is 'picture'"):
+        read(tmp_path / "run.h5", "picture")
 
 
 def test_check_target_foresees_the_error_of_write(tmp_path, monkeypatch):

@@ -177,7 +177,7 @@ def test_history_plots_itself_and_the_picture_is_written(tmp_path):
     data = nn.datasets.digits()
     history = nn.train(
         nn.mlp((64, 20, 10), 8, rng=0), data.x_train, data.y_train, loss=nn.CrossEntropyLoss(), optimizer=nn.Adam(5e-3),
-        epochs=2, batch_size=128, validation=(data.x_test, data.y_test), rng=0,
+        method="augmented-bug", epochs=2, batch_size=128, validation=(data.x_test, data.y_test), rng=0,
     )  # fmt: skip
     before = dict(matplotlib.rcParams)
     plot.save(history.plot(), tmp_path / "a.png")
