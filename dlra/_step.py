@@ -12,6 +12,7 @@ from dlra.control import normal_estimate
 from dlra.errors import DlraWarning, SolveError, StageError
 from dlra.field import CallError, Field, operands_hint
 from dlra.integrators import Ask, Integrator, StepResult, drive, one_sided
+from dlra.integrators._equations import cores_of
 from dlra.lowrank import LowRank
 from dlra.solution import compact
 
@@ -89,7 +90,7 @@ def advance(
         raise
     except Exception as error:
         raise StageError(t, stage, f"{type(error).__name__}: {error}") from error
-    if not all(all_finite(Y.S if isinstance(Y, LowRank) else Y) for Y in result.Ys):
+    if not all(map(all_finite, cores_of(result.Ys))):
         raise StageError(t + h, "end of step", "the result is not finite")
     return replace(
         result, Ys=tuple(compact(orthonormal(Y) if isinstance(Y, LowRank) else Y) for Y in result.Ys)

@@ -92,8 +92,8 @@ def augment(U0: Array, X: Array) -> Array:
     X is projected off ``U0``, orthonormalised by Householder QR, and both once more where the first round has lost
     digits (columns of X that nearly lie in the span of ``U0``). Where X has too many columns for that, or hardly leaves
     the span, Householder QR of [U0 | X], whose leading columns are replaced by ``U0``; beyond 800 rows
-    :func:`complement`, which needs products only. A Cholesky factorisation of
-    [U0 | X] would lose orthogonality: its condition number grows as X tends to zero.
+    :func:`complement`, which needs products only. A Cholesky factorisation of [U0 | X] would lose orthogonality: its
+    condition number grows as X tends to zero.
     """
     _check_matrix(U0, "U0")
     _check_matrix(X, "X")

@@ -73,8 +73,13 @@ def test_callback_that_returns_a_numpy_bool():
 def test_resume_with_fewer_epochs(tmp_path, epochs):
     net, x, y = problem()
     train(net, x, y, epochs=3, checkpoint=tmp_path / "run.h5")
+    net = network((6, 5, 3), (4, None))
+    before = members(net)
     with pytest.raises(ValueError, match=f"epochs = {epochs}, but the checkpoint has done 3"):
-        train(network((6, 5, 3), (4, None)), x, y, epochs=epochs, resume=tmp_path / "run.h5")
+        train(net, x, y, epochs=epochs, resume=tmp_path / "run.h5")
+    with pytest.raises(FileNotFoundError):
+        train(net, x, y, epochs=3, resume=tmp_path / "run.h5", checkpoint=tmp_path / "absent" / "run.h5")
+    assert all(np.array_equal(a, b) for a, b in zip(members(net), before, strict=True))
 
 
 def test_validation_loss_that_is_not_finite():

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from dlra import linalg, substeps
 from dlra.backend import Array, H, eps, hermitian_part, namespace, norm, weak, zeros
 from dlra.errors import DlraWarning
-from dlra.integrators._equations import Equation, one_sided
+from dlra.integrators._equations import Equation, cores_of, one_sided
 from dlra.integrators._protocol import Ask, StepResult, Steps
 from dlra.lowrank import BOTH, LowRank
 
@@ -226,11 +226,6 @@ def parallel_cores(
             core = xp.concat((xp.concat((core, beside), axis=1), xp.concat((below, zero), axis=1)), axis=0)
         cores.append(core)
     return cores
-
-
-def cores_of(Ys: Members) -> list[Array]:
-    """The unknowns of the S-equation: cores, and dense members as they are."""
-    return [Y.S if isinstance(Y, LowRank) else Y for Y in Ys]
 
 
 def truncated_to(Y: Any, Z: Any) -> Any:

@@ -181,7 +181,7 @@ def s_equation(Ys: Members, field: Any, start: Members | None = None, backward: 
         linear = [_s_linear(field.linear[i], Y, sign) if i in low else None for i, Y in enumerate(Ys)]
     return Equation(
         "S",
-        [Y.S if isinstance(Y, LowRank) else Y for Y in Ys],
+        cores_of(Ys),
         lift,
         project,
         linear,
@@ -198,6 +198,11 @@ def _constant(field: Any) -> bool:
 
 def _increments(field: Any) -> bool:
     return getattr(field, "increments", False)
+
+
+def cores_of(Ys: Members) -> list[Array]:
+    """The unknowns of the S-equation: cores, and dense members as they are."""
+    return [Y.S if isinstance(Y, LowRank) else Y for Y in Ys]
 
 
 def low_members(Ys: Members) -> list[int]:

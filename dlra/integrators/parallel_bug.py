@@ -11,12 +11,11 @@ from dlra.integrators._base import (
     WithSubstep,
     advanced,
     augmented,
-    cores_of,
     known_start,
     normal_component,
     parallel_cores,
 )
-from dlra.integrators._equations import k_equation, l_equation, s_equation
+from dlra.integrators._equations import cores_of, k_equation, l_equation, s_equation
 from dlra.integrators._protocol import StepResult, Steps, together
 from dlra.lowrank import LowRank
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from dlra.backend import Array, H, hermitian_part, norm
 from dlra.integrators._base import Members, advanced, augmented, normal_component
-from dlra.integrators._equations import one_sided
+from dlra.integrators._equations import cores_of, one_sided
 from dlra.integrators._protocol import Ask, StepResult, Steps
 from dlra.integrators._runge_kutta import ExplicitRungeKutta, Weights, checked, stage
 from dlra.lowrank import LowRank
@@ -89,7 +89,7 @@ def _galerkin(h: float, weights: Weights, Y_hat: Members, Fs: list[Members]) -> 
 
 
 def _advanced(Y_hat: Members, increments: list[Array]) -> list[Array]:
-    return advanced([Y.S if isinstance(Y, LowRank) else Y for Y in Y_hat], increments)
+    return advanced(cores_of(Y_hat), increments)
 
 
 def _projected(Y: Any, F: Any) -> Array:

@@ -12,8 +12,8 @@ from dlra._step import advance
 from dlra.backend import Array, H, norm
 from dlra.field import Value
 from dlra.integrators import BUG, AugmentedBUG, Galerkin, Integrator, ParallelBUG, StepResult
-from dlra.integrators._base import RankAdaptive, WithSubstep, cores_of
-from dlra.integrators._equations import Equation
+from dlra.integrators._base import RankAdaptive, WithSubstep
+from dlra.integrators._equations import Equation, cores_of
 from dlra.integrators._protocol import Steps
 from dlra.lowrank import LowRank
 from dlra.nn.losses import Loss

@@ -131,7 +131,14 @@ def check_rank(rank: Any, m: int, n: int) -> int:
     return rank
 
 
-class ReLU(Layer):
+class Entrywise(Layer):
+    """A function of each entry."""
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape
+
+
+class ReLU(Entrywise):
     """max(x, 0), entry by entry."""
 
     def forward(self, x: Array, parameters: Parameters, reuse: bool) -> tuple[Array, Any]:
@@ -149,11 +156,8 @@ class ReLU(Layer):
         xp = namespace(delta)
         return xp.where(tape > 0, delta, xp.zeros_like(delta)), ()
 
-    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return shape
 
-
-class Tanh(Layer):
+class Tanh(Entrywise):
     """tanh(x), entry by entry."""
 
     def forward(self, x: Array, parameters: Parameters, reuse: bool) -> tuple[Array, Any]:
@@ -165,11 +169,8 @@ class Tanh(Layer):
     ) -> tuple[Array | None, Parameters]:
         return delta * (1 - tape * tape), ()
 
-    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return shape
 
-
-class Sigmoid(Layer):
+class Sigmoid(Entrywise):
     """1 / (1 + exp(-x)), entry by entry."""
 
     def forward(self, x: Array, parameters: Parameters, reuse: bool) -> tuple[Array, Any]:
@@ -180,9 +181,6 @@ class Sigmoid(Layer):
         self, delta: Array, tape: Any, parameters: Parameters, wants_dx: bool
     ) -> tuple[Array | None, Parameters]:
         return delta * (tape * (1 - tape)), ()
-
-    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return shape
 
 
 class Flatten(Layer):

@@ -245,13 +245,6 @@ class Trainer:
         self._warned = False
         self._first_loss = math.nan
         self._nfev, self._rng_state = 0, self.rng.bit_generator.state
-        if resume is not None:
-            self._restore(check_resume(resume, "training"))
-            if self.epochs < self.epoch:
-                raise ValueError(
-                    f"epochs = {self.epochs}, but the checkpoint has done {self.epoch}; give as many or more, or drop "
-                    f"resume"
-                )
         self._clock: Clock | None = None
         self._written: tuple[int, int] | None = None
         if checkpoint is not None:
@@ -259,6 +252,8 @@ class Trainer:
             from dlra import _files
 
             _files.check_target(self._clock.path)
+        if resume is not None:  # last: nothing is changed by arguments that are refused
+            self._restore(check_resume(resume, "training"))
 
     # ---- methods
 
@@ -600,6 +595,10 @@ class Trainer:
 
     def _restore(self, tree: dict[str, Any]) -> None:
         check_same_run(tree["identity"], self._identity)
+        if self.epochs < tree["epoch"]:
+            raise ValueError(
+                f"epochs = {self.epochs}, but the checkpoint has done {tree['epoch']}; give as many, or drop resume"
+            )
         like = self.net._like
         self.Ys = tuple(revived(Y, like) for Y in tree["Ys"])
         self.memory = {
