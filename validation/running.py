@@ -1,0 +1,221 @@
+"""Run checks, unbroken and with every mutant that they meet, in worker processes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+
+from validation import checks as kinds
+from validation import statements
+from validation.checks import Check, Killed, Result
+
+__all__ = ["Run", "chosen", "run_check"]
+
+
+@dataclass
+class Run:
+    """What is known of a run so far: results by module and check.
+
+    Attributes
+    ----------
+    quick : bool
+    wanted : dict
+        Checks by module, in order.
+    failed_modules : dict
+        Modules that could not be imported, with the reason.
+    results : dict
+        By name of the check.
+    """
+
+    quick: bool
+    wanted: dict[str, list[Check]]
+    failed_modules: dict[str, str] = field(default_factory=dict)
+    results: dict[str, Result] = field(default_factory=dict)
+    whole: bool = True
+    """Whether all statements were asked for."""
+    interrupted: bool = False
+    started: float = field(default_factory=time.time)
+    seconds: float = 0.0
+
+    @property
+    def complete(self) -> bool:
+        """Whether every wanted check has a result."""
+        return not self.interrupted and all(c.name in self.results for c in self.checks())
+
+    def checks(self) -> Iterator[Check]:
+        """All wanted checks."""
+        for several in self.wanted.values():
+            yield from several
+
+    def as_expected(self, check: Check) -> bool:
+        """Whether the verdict of a check is the recorded one, and it could have been another."""
+        result = self.results.get(check.name)
+        if result is None or result.verdict != check.expect:
+            return False
+        return bool(result.kills) != bool(check.cannot_fail)
+
+    def complaints(self) -> list[str]:
+        """Everything that is not as recorded: reasons for a failure of the run."""
+        found = [f"{module}: cannot be imported: {why}" for module, why in self.failed_modules.items()]
+        for check in self.checks():
+            result = self.results.get(check.name)
+            if result is None:
+                continue
+            if result.verdict != check.expect:
+                why = f" ({result.reason})" if result.reason else _first_wrong(result)
+                found.append(f"{check.name}: {result.verdict}, expected: {check.expect}{why}")
+            elif not result.kills and not check.cannot_fail:
+                found.append(f"{check.name}: kills no broken variant, so it could not fail")
+            elif result.kills and check.cannot_fail:
+                found.append(f"{check.name}: is recorded as unable to fail, but kills {', '.join(result.kills)}")
+        if self.whole and self.complete:
+            found += [f"the mutant {name!r} is killed by no check" for name in self.immortal()]
+        return found
+
+    def killers(self) -> dict[str, list[str]]:
+        """Per mutant the names of the checks that kill it."""
+        from validation.mutants import MUTANTS
+
+        killers: dict[str, list[str]] = {name: [] for name in MUTANTS}
+        for check in self.checks():
+            for name in self.results[check.name].kills if check.name in self.results else []:
+                killers[name].append(check.name)
+        return killers
+
+    def immortal(self) -> list[str]:
+        """Mutants that no check kills."""
+        return [name for name, by in self.killers().items() if not by]
+
+
+def chosen(names: Sequence[str], quick: bool) -> Run:
+    """The run of these modules or checks; of all of them where no name is given.
+
+    Raises
+    ------
+    ValueError
+        A name that is none; the message lists them.
+    """
+    run = Run(quick, {}, whole=not names)
+    known: list[str] = []
+    left = set(names)
+    for module in statements.modules():
+        try:
+            several = statements.checks(module)
+        except Exception as error:
+            run.failed_modules[module] = f"{type(error).__name__}: {error}"
+            known.append(module)
+            left.discard(module)
+            continue
+        known += [module, *(c.name for c in several)]
+        wanted = [c for c in several if not names or module in names or c.name in names]
+        if wanted:
+            run.wanted[module] = wanted
+        left -= {module, *(c.name for c in several)}
+    if left:
+        unknown = ", ".join(repr(name) for name in sorted(left))
+        raise ValueError(f"no statement or check of the name {unknown}; there are: {', '.join(known)}")
+    if names:
+        run.failed_modules = {m: why for m, why in run.failed_modules.items() if m in names}
+    return run
+
+
+def run_check(module: str, name: str, quick: bool) -> Result:
+    """Run one check, unbroken and then with every mutant that it meets."""
+    from validation.mutants import broken, touched
+
+    importlib.import_module(f"validation.statements.{module}")
+    check = next(c for c in statements.checks(module) if c.name == name)
+    begun = time.perf_counter()
+    result = Result(name, kinds.BROKEN)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        try:
+            with touched() as met:
+                result.findings = list(check.measure(quick))
+        except Exception as error:
+            result.reason = f"{type(error).__name__}: {error} [{_where(error)}]"
+            result.seconds = time.perf_counter() - begun
+            return result
+        result.verdict = kinds.verdict(result.findings, check.expect)
+        for mutant in sorted(met):
+            with broken(mutant):
+                result.mutants.append(_killed(mutant, check, quick))
+    result.seconds = time.perf_counter() - begun
+    return result
+
+
+def _killed(mutant: str, check: Check, quick: bool) -> Killed:
+    """Run a check with a mutant until the first finding that is wrong."""
+    try:
+        for finding in check.measure(quick):
+            if not finding.ok:
+                return Killed(mutant, "killed", finding.label)
+    except Exception as error:
+        return Killed(mutant, "raises", f"{type(error).__name__}: {error}")
+    return Killed(mutant, "survives")
+
+
+def execute(run: Run, jobs: int, after: Callable[[Check, Result], None]) -> None:
+    """Run everything that is wanted; ``after`` is called with each result as it comes. Ctrl-C ends the run, and what is
+    finished stays."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ.setdefault(name, "1")  # for the workers, which are started afresh
+    tasks = [(module, check) for module, several in run.wanted.items() for check in several]
+
+    def done(check: Check, result: Result) -> None:
+        run.results[check.name] = result
+        run.seconds = time.time() - run.started
+        after(check, result)
+
+    try:
+        if jobs == 1:
+            for module, check in tasks:
+                done(check, run_check(module, check.name, run.quick))
+            return
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            running: dict[Future[Result], Check] = {
+                pool.submit(run_check, module, check.name, run.quick): check for module, check in tasks
+            }
+            try:
+                while running:
+                    finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        check = running.pop(future)
+                        done(check, _result(check.name, future))
+            except KeyboardInterrupt:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    except KeyboardInterrupt:
+        run.interrupted = True
+
+
+def _result(name: str, future: Future[Result]) -> Result:
+    try:
+        return future.result()
+    except Exception as error:  # a worker that died
+        return Result(name, kinds.BROKEN, reason=f"{type(error).__name__}: {error}")
+
+
+def _where(error: BaseException) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{os.path.basename(last.filename)}, line {last.lineno}"
+
+
+def _first_wrong(result: Result) -> str:
+    wrong: list[Any] = [f for f in result.findings if not f.ok]
+    if not wrong:
+        return ""
+    f = wrong[0]
+    if f.kind == "slope":
+        return f" ({f.label}: slope {f.seen:.2f}, wanted {f.wanted:g})"
+    return f" ({f.label}: left {f.left:.3e}, right {f.right:.3e})"
