@@ -1,6 +1,7 @@
 """What every integrator claims, measured: exactness, identities, orders, robustness, conservation, symmetry.
 
-Writes ``docs/properties.md``. Each number is the outcome of a run, beside what theory says; nothing is fitted.
+``python -m validation.properties`` writes ``docs/properties.md``. Each number is the outcome of a run, beside
+what theory says; nothing is fitted.
 """
 
 from __future__ import annotations
@@ -480,10 +481,16 @@ def report() -> str:
             text = " ".join(line.strip() for line in (measure.__doc__ or "").splitlines())
             parts += [f"## {title}", text.strip(), pages.table(columns, rows)]
     head = (
-        "Written by `python -m validation`: every method on problems with known solutions, what theory says beside "
-        "what was measured."
+        "Written by `python -m validation.properties`: every method on problems with known solutions, what "
+        "theory says beside what was measured."
     )
     summary = "All rows are as expected." if not failed else "Not as expected: " + "; ".join(failed) + "."
     return "\n\n".join(
         part.strip("\n") for part in ("# Measured: properties of the integrators", head, summary, *parts)
     ) + "\n"  # fmt: skip
+
+
+if __name__ == "__main__":
+    text = report()
+    (DOCS / "properties.md").write_text(text)
+    print(text)
