@@ -29,7 +29,7 @@ test-all: $(VENV)/.stamp-test ## Run all tests, the slow ones too, and require 9
 	$(threads) $(bin)/python -m pytest -n $(WORKERS) -m '' --timeout=1200 \
 	    --cov --cov-report=term-missing:skip-covered --cov-fail-under=90 $(ARGS)
 
-validate: $(VENV)/.stamp-base ## Check the theorems numerically and write a report with plots
+validate: $(VENV)/.stamp-validate ## Check the theorems numerically; report in validation-report/ (ARGS=--quick: 3 minutes)
 	$(threads) $(bin)/python -m validation $(ARGS)
 
 bench: $(VENV)/.stamp-base ## Measure speed and memory beside what else one would use
@@ -48,7 +48,7 @@ format: $(VENV)/.stamp-lint ## Format the code and fix what can be fixed
 	$(bin)/ruff format .
 
 clean: ## Remove what was built or cached; the environment in .venv stays
-	rm -rf build dist docs/_build demo-output htmlcov .coverage .coverage.* \
+	rm -rf build dist docs/_build demo-output validation-report htmlcov .coverage .coverage.* \
 	    .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find dlra tests validation docs -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
@@ -77,7 +77,11 @@ $(VENV)/.stamp-base: $(VENV)/.stamp-venv pyproject.toml
 
 $(VENV)/.stamp-test: $(VENV)/.stamp-base
 	@echo 'Installing the test tools, PyTorch and JAX (once, some minutes) into $(VENV) ...'
-	$(pip) install --quiet --group test --group backends
+	$(pip) install --quiet --group test --group validation --group backends
+	@touch $@
+
+$(VENV)/.stamp-validate: $(VENV)/.stamp-base
+	$(pip) install --quiet --group validation
 	@touch $@
 
 $(VENV)/.stamp-docs: $(VENV)/.stamp-base

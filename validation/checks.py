@@ -15,7 +15,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-__all__ = ["VERDICTS", "Check", "Counterexample", "Finding", "Identity", "Inequality", "Slope", "check", "verdict"]
+__all__ = [
+    "VERDICTS",
+    "Check",
+    "Counterexample",
+    "Finding",
+    "Identity",
+    "Inequality",
+    "Slope",
+    "check",
+    "verdict",
+]
 
 HOLDS, SHARP, VACUOUS = "holds", "sharp", "vacuous here"
 FAILS, CORRECTED = "fails as printed", "corrected form holds"
@@ -60,7 +70,7 @@ class Inequality:
 
     @property
     def ratio(self) -> float:
-        """left / right; NaN where the right side is not positive."""
+        """Left over right; NaN where the right side is not positive."""
         return self.left / self.right if self.right > 0 else math.nan
 
     @property

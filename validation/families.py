@@ -1,7 +1,7 @@
 """Fields and losses whose constants are known by proof, not by measurement.
 
-Every family is a finite sum: samples f_i with mean F, all bounded by B, Lipschitz with constant L, with a part normal to
-the tangent space of at most eps at every matrix of the rank in question, and |F - f_i| <= C; norms are Frobenius norms.
+Every family is a finite sum: samples f_i with mean F, all bounded by B, Lipschitz with constant L, with a part normal
+to the tangent space of at most eps at every matrix of the rank in question, and |F - f_i| <= C. Frobenius norms.
 """
 
 from __future__ import annotations
@@ -152,7 +152,9 @@ def tangent_field(
         N = Y / np.sqrt(1 + np.linalg.norm(Y) ** 2)
         x, y = (float(np.vdot(X, Y)) for X in G)
         return (
-            (np.sin(x) * A1 + np.cos(x) * A2) @ N + N @ (np.sin(y) * B1 + np.cos(y) * B2) + (eps * E if eps else 0.0)
+            (np.sin(x) * A1 + np.cos(x) * A2) @ N
+            + N @ (np.sin(y) * B1 + np.cos(y) * B2)
+            + (eps * E if eps else 0.0)
         )
 
     def sample(s: float) -> Map:

@@ -72,5 +72,7 @@ def tree(
             yield t, float(samples) ** -t, state
         if t < depth:
             level = [
-                ((*path, i), advance(state, t, choice((*path, i)))) for path, state in level for i in range(samples)
+                ((*path, i), advance(state, t, choice((*path, i))))
+                for path, state in level
+                for i in range(samples)
             ]

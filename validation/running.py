@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from functools import partial
+from multiprocessing import active_children, get_context
 from typing import Any
 
 import numpy as np
@@ -77,7 +79,9 @@ class Run:
             elif not result.kills and not check.cannot_fail:
                 found.append(f"{check.name}: kills no broken variant, so it could not fail")
             elif result.kills and check.cannot_fail:
-                found.append(f"{check.name}: is recorded as unable to fail, but kills {', '.join(result.kills)}")
+                found.append(
+                    f"{check.name}: is recorded as unable to fail, but kills {', '.join(result.kills)}"
+                )
         if self.whole and self.complete:
             found += [f"the mutant {name!r} is killed by no check" for name in self.immortal()]
         return found
@@ -182,7 +186,8 @@ def execute(run: Run, jobs: int, after: Callable[[Check, Result], None]) -> None
             for module, check in tasks:
                 done(check, run_check(module, check.name, run.quick))
             return
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        ignore = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for this process alone
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=ignore) as pool:
             running: dict[Future[Result], Check] = {
                 pool.submit(run_check, module, check.name, run.quick): check for module, check in tasks
             }
@@ -194,6 +199,8 @@ def execute(run: Run, jobs: int, after: Callable[[Check, Result], None]) -> None
                         done(check, _result(check.name, future))
             except KeyboardInterrupt:
                 pool.shutdown(wait=False, cancel_futures=True)
+                for worker in active_children():
+                    worker.terminate()
                 raise
     except KeyboardInterrupt:
         run.interrupted = True

@@ -1,5 +1,5 @@
-"""One module a statement, or a family of them: the statement in the notation of its paper, its assumptions and constants,
-then the checks (:func:`validation.checks.check`)."""
+"""One module a statement, or a family of them: the statement in the notation of its paper, its assumptions and
+constants, then the checks (:func:`validation.checks.check`)."""
 
 from __future__ import annotations
 
