@@ -1,4 +1,4 @@
-"""The machinery of ``python -m validation``: verdicts, mutants, broken modules, interrupted runs; and every statement."""
+"""``python -m validation``: verdicts, mutants, broken modules, interrupted runs; and every statement."""
 
 from __future__ import annotations
 

@@ -318,8 +318,8 @@ def markdown(run: Run) -> str:
         f"Written by `python -m validation --docs`{' (quick)' if run.quick else ''} on "
         f"{time.strftime('%Y-%m-%d', time.gmtime(run.started))}, {machine()['machine']}, "
         f"{run.seconds / 60:.0f} minutes. Left and right side are those of the tightest case that is not vacuous "
-        f"(of an identity: its error and what it may be). Mutants are broken variants of the integrators: how many a check "
-        f"notices, of those that it meets. What the statements mean: [theory](theory.md).",
+        f"(of an identity: its error and what it may be). Mutants are broken variants of the integrators: how many a "
+        f"check notices, of those that it meets. What the statements mean: [theory](theory.md).",
         "All verdicts are as recorded beforehand." if not run.complaints() else "\n".join(
             f"* Not as recorded: {text}" for text in run.complaints()
         ),
