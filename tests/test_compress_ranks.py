@@ -1,0 +1,172 @@
+"""Which ranks to keep: local, global and iterative truncation of singular values."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dlra import nn
+from dlra.compress import global_ranks, iterative_ranks, local_ranks
+
+VALUES = [[5.0, 4.0, 3.0, 0.0], [0.002, 0.0001], [1.0, 1.0, 1.0]]
+
+layers = st.lists(
+    st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=8), min_size=1, max_size=5
+)  # of singular values
+
+
+def test_local_ranks():
+    assert local_ranks(VALUES, 2) == (2, 2, 2)
+    assert local_ranks(VALUES, 3) == (3, 2, 3)
+    assert local_ranks(VALUES, share=0.5) == (2, 1, 2)
+    assert local_ranks(VALUES, share=0.01) == (1, 1, 1)
+    assert local_ranks(VALUES, share=1) == (4, 2, 3)
+
+
+def test_global_ranks_by_share():
+    assert global_ranks(VALUES, 1.0) == (4, 2, 3)
+    assert global_ranks(VALUES, 5 / 9) == (1, 1, 3), "the equal values of the last layer come first"
+    assert global_ranks(VALUES, 7 / 9) == (3, 1, 3)
+    assert global_ranks(VALUES, 8 / 9) == (3, 2, 3)
+    assert global_ranks(VALUES, 0.01) == (1, 1, 1), "each keeps one"
+
+
+def test_global_ranks_by_threshold():
+    assert global_ranks(VALUES, threshold=0.7) == (2, 1, 3)
+    assert global_ranks(VALUES, threshold=0.05) == (3, 2, 3)
+    assert global_ranks(VALUES, threshold=1) == (1, 1, 3)
+    assert global_ranks([[0.0, 0.0], [1.0]], threshold=0.5) == (1, 1)
+
+
+@given(layers, st.floats(0.01, 1.0), st.data())
+def test_global_ranks_do_not_depend_on_the_scale_or_order_of_a_layer(values, share, data):
+    scaled = [
+        data.draw(st.permutations([x * 2.0**k for x in s]))
+        for s, k in zip(
+            values,
+            data.draw(st.lists(st.integers(-30, 30), min_size=len(values), max_size=len(values))),
+            strict=True,
+        )
+    ]
+    ranks = global_ranks(values, share)
+    assert global_ranks(scaled, share) == ranks
+    assert global_ranks(scaled, threshold=share) == global_ranks(values, threshold=share)
+    assert all(1 <= r <= len(s) for r, s in zip(ranks, values, strict=True))
+    total = sum(map(len, values))
+    assert sum(ranks) == max(len(values), int(share * total + 0.5))
+
+
+@given(layers, st.floats(0.01, 1.0))
+def test_global_ranks_keep_nothing_smaller_than_what_they_drop(values, share):
+    ranks = global_ranks(values, share)
+    normalised = [np.sort(s)[::-1] / max(s) for s in values]
+    kept = [s[1:r] for s, r in zip(normalised, ranks, strict=True)]
+    dropped = [s[r:] for s, r in zip(normalised, ranks, strict=True)]
+    assert min(map(min, filter(len, kept)), default=1.0) >= max(map(max, filter(len, dropped)), default=0.0)
+
+
+def test_values_of_any_library(library):
+    values = [library.asarray(s, "float32") for s in VALUES]
+    assert global_ranks(values, 7 / 9) == (3, 1, 3) and local_ranks(values, 2) == (2, 2, 2)
+
+
+SHAPES = [(40, 30), (30, 30), (10, 30)]
+
+
+def count(ranks, shapes=SHAPES):
+    return sum(min(m * n, r * (m + n)) for r, (m, n) in zip(ranks, shapes, strict=True))
+
+
+def test_iterative_ranks_saves_in_every_round():
+    seen = []
+
+    def loss(ranks):
+        seen.append(ranks)
+        return sum(math.exp(-r) for r in ranks)
+
+    ranks = iterative_ranks(SHAPES, loss, 1000, per_round=100)
+    assert count(ranks) <= 1000
+    now, rounds = (30, 30, 10), 0
+    while now != ranks:
+        tried, seen = seen[:3], seen[3:]
+        tried = [c for c in tried if sum(a != b for a, b in zip(c, now, strict=True)) == 1]
+        best = min(tried, key=lambda c: sum(math.exp(-r) for r in c))
+        assert count(now) - count(best) >= 100
+        now, rounds = best, rounds + 1
+    assert not seen and rounds >= 5
+
+
+def test_iterative_ranks_takes_a_dense_layer_below_break_even_at_once():
+    ranks = iterative_ranks([(40, 40)], lambda ranks: 0.0, 1599, per_round=1)
+    assert ranks == (19,), "20 (40 + 40) = 1600 = 40 · 40 would save nothing"
+    assert iterative_ranks([(40, 40)], lambda ranks: 0.0, 1600) == (40,), "nothing to do"
+    for parameters in range(200, 2500, 100):
+        for r, (m, n) in zip(iterative_ranks(SHAPES, sum, parameters), SHAPES, strict=True):
+            assert r == min(m, n) or r * (m + n) < m * n
+
+
+def test_iterative_ranks_goes_down_to_rank_one_and_starts_where_told():
+    assert iterative_ranks(SHAPES, sum, 170) == (1, 1, 1)
+    assert iterative_ranks(SHAPES, sum, 400, ranks=(3, 2, 1)) == (3, 2, 1)
+    assert iterative_ranks(SHAPES, lambda r: -r[0], 300, ranks=(3, 2, 1), per_round=1) == (2, 1, 1)
+    assert iterative_ranks([(1, 5)], sum, 6) == (1,), "a row: rank 1 takes more than the row itself"
+
+
+def test_with_a_network():
+    """Layers of very different scale and importance: the loss decides, and what is left dense stays dense."""
+    net = nn.mlp((30, 40, 30, 4), rng=0)
+    rng = np.random.default_rng(1)
+    x, y = rng.standard_normal((50, 30)).astype("float32"), rng.integers(4, size=50)
+    shapes = [W.shape for W in net.weights]
+
+    def loss(ranks):
+        return nn.to_lowrank(net, rank=list(ranks)).loss_and_gradient(x, y, nn.CrossEntropyLoss())[0]
+
+    ranks = iterative_ranks(shapes, loss, 1200, per_round=200)
+    cut = nn.to_lowrank(net, rank=list(ranks))
+    assert cut.ranks == ranks and cut.parameter_count() <= 1200
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: local_ranks(VALUES), ValueError, "give rank or share"),
+        (lambda: local_ranks(VALUES, 2, share=0.5), ValueError, "give rank or share"),
+        (lambda: local_ranks(VALUES, 0), ValueError, "rank must be at least 1, got 0"),
+        (lambda: local_ranks(VALUES, 1.5), TypeError, "rank must be an int"),
+        (lambda: local_ranks(VALUES, share=0.0), ValueError, r"share must lie in \(0, 1\], got 0"),
+        (lambda: local_ranks([], 1), ValueError, "values is empty"),
+        (lambda: local_ranks(np.eye(3), 1), TypeError, "values must be a list with the singular values"),
+        (lambda: local_ranks([1.0, 2.0], 1), ValueError, r"values\[0\] must be a vector .*got shape \(\)"),
+        (lambda: local_ranks([["a"]], 1), TypeError, r"values\[0\] must be a vector of singular values"),
+        (lambda: local_ranks([[1.0], [-1.0]], 1), ValueError, r"values\[1\] must be finite and not negative"),
+        (lambda: local_ranks([[math.nan]], 1), ValueError, r"values\[0\] must be finite"),
+        (lambda: global_ranks(VALUES), ValueError, "give share or threshold"),
+        (lambda: global_ranks(VALUES, threshold=2.0), ValueError, r"threshold must lie in \(0, 1\]"),
+        (lambda: iterative_ranks(SHAPES, 1.0, 500), TypeError, "loss must be a function of the ranks"),
+        (lambda: iterative_ranks(SHAPES, sum, 169), ValueError, "at least 170, what rank 1"),
+        (lambda: iterative_ranks(SHAPES, sum, 500, per_round=0), ValueError, "per_round must be at least 1"),
+        (
+            lambda: iterative_ranks(SHAPES, sum, 500, ranks=(1, 1)),
+            ValueError,
+            "one rank for each of 3 layers",
+        ),
+        (
+            lambda: iterative_ranks(SHAPES, sum, 500, ranks=(1, 1, 11)),
+            ValueError,
+            r"min\(m, n\) = 10, got 11",
+        ),
+        (lambda: iterative_ranks([3, 4], sum, 500), TypeError, "shapes must be a list of pairs"),
+        (lambda: iterative_ranks([(3, 4, 5)], sum, 500), ValueError, "shapes must be a list of pairs"),
+        (lambda: iterative_ranks([(0, 4)], sum, 500), ValueError, "positive sizes"),
+        (lambda: iterative_ranks(SHAPES, lambda r: math.nan, 500), ValueError, "loss returned NaN"),
+        (lambda: iterative_ranks(SHAPES, lambda r: None, 500), TypeError, "loss must return a real number"),
+    ],
+)
+def test_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
