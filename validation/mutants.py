@@ -432,3 +432,32 @@ def _(original: Any) -> Any:
 def _(original: Any) -> Any:
     """Every step uses the minibatch of the first one."""
     return lambda path: path[0]
+
+
+# ---- one step: gradients and ranks
+
+
+def _counts(t: float, Ys: Any, field: Any) -> bool:
+    return hasattr(getattr(field, "F", None), "asked")
+
+
+@mutant("three gradients", (augmented_bug, "known_start"), (parallel_bug, "known_start"), matters=_counts)
+def _(original: Any) -> Any:
+    """The K-, L- and S-step each ask for F at the start, in the place of sharing one value."""
+
+    def known_start(t: float, Ys: Any, field: Any) -> Any:
+        return None
+        yield
+
+    return known_start
+
+
+def _drops_all(s: Any, rtol: float, atol: float, *_: Any) -> bool:
+    size = float(np.linalg.norm(np.asarray(s, dtype=np.float64)))
+    return _has_tolerance(s, rtol, atol) and max(atol, rtol * size) >= size
+
+
+@mutant("rank zero", TRUNCATION, matters=_drops_all)
+def _(original: Any) -> Any:
+    """Truncation may drop everything."""
+    return lambda s, rtol, atol, min_rank, max_rank: original(s, rtol, atol, 0, max_rank)
