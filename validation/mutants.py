@@ -27,7 +27,7 @@ from dlra.integrators import (
     second_order_parallel_bug,
 )
 from dlra.lowrank import BOTH, LowRank
-from dlra.nn import convolution, optimizers, schedules
+from dlra.nn import convolution, losses, optimizers, schedules
 from dlra.nn._gradient import RowProduct
 from dlra.nn.network import Sequential
 from validation import flows
@@ -461,3 +461,21 @@ def _drops_all(s: Any, rtol: float, atol: float, *_: Any) -> bool:
 def _(original: Any) -> Any:
     """Truncation may drop everything."""
     return lambda s, rtol, atol, min_rank, max_rank: original(s, rtol, atol, 0, max_rank)
+
+
+# ---- losses
+
+
+@mutant(
+    "derivative summed over the batch",
+    (losses.CrossEntropyLoss, "with_derivative"),
+    (losses.MSELoss, "with_derivative"),
+)
+def _(original: Any) -> Any:
+    """The loss is a mean over the batch, its derivative a sum."""
+
+    def with_derivative(self: Any, z: Any, y: Any) -> tuple[float, Any]:
+        value, derivative = original(self, z, y)
+        return value, z.shape[0] * derivative
+
+    return with_derivative
