@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dlra import integrators, linalg, nn, plot, problems, substeps
+    from dlra import compress, diagnostics, integrators, linalg, nn, plot, problems, substeps
     from dlra._checks import Event
     from dlra._citations import citation
     from dlra._entrywise import entrywise, entrywise_product
@@ -77,7 +77,7 @@ _HOME = {
     "solution": ("ErrorBudget", "Solution", "State"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
-_SUBMODULES = ("integrators", "linalg", "nn", "plot", "problems", "substeps")
+_SUBMODULES = ("compress", "diagnostics", "integrators", "linalg", "nn", "plot", "problems", "substeps")
 
 __all__ = [
     "Action",
@@ -109,6 +109,8 @@ __all__ = [
     "StepTruncation",
     "TrainingError",
     "citation",
+    "compress",
+    "diagnostics",
     "entrywise",
     "entrywise_product",
     "factored",

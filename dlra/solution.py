@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dlra.backend import Array, from_host, is_array, memory_order, namespace, to_host
 from dlra.lowrank import LowRank
+
+if TYPE_CHECKING:
+    from dlra.diagnostics import Diagnosis
 
 __all__ = ["ErrorBudget", "Solution", "State"]
 
@@ -23,7 +26,7 @@ class ErrorBudget:
     ----------
     time : float or array
         Estimated local errors of the time steps, summed since t0. NaN with a fixed step, which has no
-        estimate.
+        estimate (:meth:`Solution.diagnosed` puts a bound in its place).
     truncation : float or array
         Frobenius norms of what truncation dropped, summed since t0.
     normal : float or array
@@ -176,6 +179,40 @@ class Solution:
             bound[i + 1] = sum(g * x for g, x in ((factor, bound[i]), (max(1.0, factor), added)) if x != 0)
         return bound[1:]
 
+    def diagnosed(self, found: Diagnosis) -> Solution:
+        """Return the solution with the parts of ``errors`` that the run could not estimate taken from a bound.
+
+        With a fixed step nothing estimates the time part: in its place comes the bound (3/2 + 1/√2) L B h² of the local
+        error of augmented BUG, with the constants that :func:`dlra.diagnostics.diagnose` has seen; in the place of a
+        normal part that the method does not see, eps a unit of time.
+
+        Parameters
+        ----------
+        found : dlra.diagnostics.Diagnosis
+            Of this solution.
+
+        Returns
+        -------
+        Solution
+            The states are shared; :meth:`error_bound` then gives numbers.
+        """
+        per_time = (found.local_error(found.h) - found.eps * found.h) / found.h
+        elapsed = np.abs(self.t - self.t_start)
+        local = self.errors.local or ErrorBudget()
+        return replace(
+            self,
+            errors=ErrorBudget(
+                _filled(self.errors.time, per_time * elapsed),
+                self.errors.truncation,
+                _filled(self.errors.normal, found.eps * elapsed),
+                ErrorBudget(
+                    _filled(local.time, per_time * found.h),
+                    local.truncation,
+                    _filled(local.normal, found.eps),
+                ),
+            ),
+        )
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to an HDF5 file, atomically: a failure leaves an earlier file as it was.
 
@@ -214,6 +251,11 @@ class Solution:
             f"Solution({state}, t = {self.t_final:g}, rank {rank}, {self.nsteps} steps, {self.nfev} evaluations, "
             f"{stored})"
         )
+
+
+def _filled(part: Any, otherwise: Any) -> np.ndarray:
+    """A part of a budget, with what stands for the entries that are unknown."""
+    return np.where(np.isnan(part), otherwise, part)
 
 
 @dataclass

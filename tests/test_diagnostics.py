@@ -1,0 +1,260 @@
+"""dlra.diagnostics: constants against their exact values, bounds against true errors, odd input."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from helpers import normal, random_orthonormal
+
+import dlra
+from dlra import LowRank, diagnostics
+from dlra.diagnostics import diagnose
+from validation.families import dense_start, root_sylvester, tangent_field
+from validation.flows import normal_part, rk4
+
+
+def state(m=12, n=9, r=3, dtype="float64", seed=0):
+    rng = np.random.default_rng(seed)
+    return dense_start(rng, m, n, np.linspace(1.0, 0.3, r), dtype)
+
+
+def trajectory(F, Y0, times=(0.0, 0.1, 0.2)):
+    return [(t, dlra.step(F, 0.0, t, Y0) if t else Y0) for t in times]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize("form", ["dense", "factored", "sparse", "sum"])
+def test_constants_of_a_linear_field(dtype, form):
+    rng = np.random.default_rng(1)
+    A, B = (normal(rng, (k, k), dtype) for k in (12, 9))
+    C = normal(rng, (12, 1), dtype), normal(rng, (9, 1), dtype)
+    source = LowRank(C[0], None, C[1])
+    Y0 = state(dtype=dtype)
+    exact = lambda Y: A @ Y + Y @ B + source.to_dense()  # noqa: E731
+    if form == "dense":
+        F = exact
+    else:
+        left = sp.csr_array(A) if form == "sparse" else A
+        F = dlra.factored(lambda Y: left @ Y + Y @ B + source)
+        if form == "sum":  # a value of which only products are known
+            F = dlra.factored(lambda Y: left @ Y + Y @ B + sp.csr_array(source.to_dense()))
+    found = diagnose(F, trajectory(exact, Y0))
+    L = np.linalg.svd(np.kron(A, np.eye(9)) + np.kron(np.eye(12), B.T))[1][0]
+    assert 0.4 * L < found.L <= L * (1 + 1e-6)
+    G = exact(Y0.to_dense())
+    loose = 0.6 if form == "sum" else 1e-10  # estimated with random vectors
+    assert found.bound[0] == pytest.approx(np.linalg.norm(G), rel=loose)
+    assert found.normal[0] == pytest.approx(np.linalg.norm(normal_part(Y0, G)), rel=loose)
+    assert found.tangential[0] ** 2 + found.normal[0] ** 2 == pytest.approx(found.bound[0] ** 2)
+
+
+def test_mu_of_a_symmetric_linear_field_lies_in_its_spectrum():
+    A = -np.diag(np.linspace(1.0, 4.0, 12))
+    found = diagnose(lambda Y: A @ Y, dlra.solve(lambda Y: A @ Y, (0, 3), state(), dt=0.1), states=8)
+    assert len(found.mu) == 7
+    assert np.all((found.mu >= -4) & (found.mu <= -1))
+    assert found.growth == np.max(found.mu)
+    assert 3.5 < found.L <= 4 + 1e-6
+    assert found.mu[-1] > found.mu[0]  # what decays slowly remains
+
+
+def test_a_time_dependent_field_does_not_disturb_mu():
+    F = lambda t, Y: 100 * np.cos(50 * t) * np.ones((12, 9)) - Y  # noqa: E731
+    found = diagnose(F, [(t, state() * (1 + t)) for t in (0.0, 0.1, 0.3)])
+    assert found.mu == pytest.approx([-1.0, -1.0])
+
+
+def test_all_libraries_agree(library):
+    Y0, A = state(), np.diag(np.linspace(-1.0, -2.0, 12))
+    xA = library.asarray(A)
+    Y = LowRank(*(library.asarray(X) for X in Y0.factors))
+    for form in (lambda F: F, dlra.factored):
+        reference = diagnose(form(lambda Y: dlra.matmul(A, Y)), [(0.0, Y0), (1.0, Y0 * 0.5)])
+        found = diagnose(form(lambda Y: dlra.matmul(xA, Y)), [(0.0, Y), (1.0, Y * 0.5)])
+        assert found.bound == pytest.approx(reference.bound, rel=1e-10)
+        assert found.normal == pytest.approx(reference.normal, abs=1e-12)
+        assert found.mu == pytest.approx(reference.mu, rel=1e-10)
+        assert found.lipschitz == pytest.approx(reference.lipschitz, rel=0.2)
+
+
+def test_estimates_stay_below_constants_that_are_proved():
+    for seed in range(5):
+        family = tangent_field(12, 9, eps=0.05, seed=seed)
+        sol = dlra.solve(family.F, (0, 1), state(seed=seed), dt=0.05)
+        found = diagnose(family.F, sol)
+        assert found.B <= family.B
+        assert found.L <= family.L * (1 + 1e-6)
+        assert found.eps <= family.eps
+        assert found.growth <= family.L
+
+
+@pytest.mark.parametrize("eps", [0.0, 0.05])
+@pytest.mark.parametrize("method", [dlra.AugmentedBUG(atol=1e-5), dlra.AugmentedBUG(atol=1e-3)], ids=str)
+def test_bounds_that_say_something_are_above_the_true_error(eps, method):
+    family = tangent_field(12, 9, eps=eps, seed=3)
+    Y0 = state()
+    sol = dlra.solve(family.F, (0, 1), Y0, method, dt=0.01)
+    error = np.linalg.norm(sol.y_final.to_dense() - rk4(family.F, Y0.to_dense(), 1.0, 200))
+    found = diagnose(family.F, sol)
+    telling = [b for b in found.bounds[:3] if b.says_something]
+    assert telling
+    assert all(b.value > error for b in telling)
+    text = str(found)
+    assert "bounds that say something:" in text
+    assert f"theta = {found.theta:.1e}" in text
+
+
+def test_a_vacuous_bound_is_listed_as_saying_nothing():
+    family = tangent_field(12, 9, eps=0.0, seed=3)
+    sol = dlra.solve(family.F, (0, 1), state(), dt=0.5)
+    found = diagnose(family.F, sol)
+    printed = found.bounds[0]
+    assert not printed.says_something
+    assert printed.value > printed.trivial == 2 * found.B * found.span
+    head, tail = str(found).split("bounds that say nothing here")
+    assert printed.name in tail
+    assert printed.name not in head
+
+
+def test_advice_names_the_term_that_dominates():
+    family = tangent_field(12, 9, eps=0.0, seed=3)
+    run = dlra.solve(family.F, (0, 1), state(), dlra.AugmentedBUG(atol=1e-9), dt=0.01)
+    assert "from the length of the steps" in diagnose(family.F, run).advice()[0]
+    assert "theta/h dominates" in " ".join(diagnose(family.F, run, theta=1.0).advice())
+    noisy = tangent_field(12, 9, eps=5.0, seed=3)
+    run = dlra.solve(noisy.F, (0, 1), state(), dt=1e-3)
+    assert "the rank 3 is too small" in " ".join(diagnose(noisy.F, run).advice())
+    fast = lambda Y: -500 * Y  # noqa: E731
+    assert "L h = 5.0e+00" in " ".join(
+        diagnose(fast, [(0.0, state()), (1.0, state() * 0.9)], h=0.01).advice()
+    )
+
+
+def test_descent_is_promised_where_it_happens_only():
+    family = root_sylvester(12, 9, eps=0.01, g=0.0, seed=2)
+    Y0 = state() * 5.0
+    sol = dlra.solve(family.F, (0, 1), Y0, dlra.AugmentedBUG(substep="euler"), dt=0.02)
+    found = diagnose(family.F, sol, gradient=True)
+    promise = found.bounds[-1]
+    losses = [family.loss(Y.to_dense()) for Y in sol.y]
+    assert promise.says_something
+    assert np.max(np.diff(losses)) <= promise.value < 0
+    assert "promised to fall for dt below" in found.advice()[-1]
+    G, Z0 = np.random.default_rng(0).standard_normal((12, 9)), state(r=1)
+    still = diagnose(lambda Y: G, [(0.0, Z0), (1.0, Z0 * 1.1)], gradient=True)
+    assert not still.bounds[-1].says_something
+    assert "no descent is promised" in still.advice()[-1]
+
+
+def test_a_semilinear_field_counts_with_its_stiff_part():
+    A = -np.diag(np.linspace(1.0, 900.0, 12))
+    F = dlra.SemiLinear(A, None, lambda t, Y: np.sin(Y))
+    sol = dlra.solve(F, (0, 0.1), state(), dlra.AugmentedBUG(rtol=1e-6), dt=0.01)
+    assert diagnose(F, sol).L > 500
+
+
+def test_coupled_systems_with_dense_members():
+    rng = np.random.default_rng(0)
+    Z0 = rng.standard_normal(5)
+    F = lambda t, Ys: [-Ys[0], -2 * Ys[1]]  # noqa: E731
+    sol = dlra.solve(F, (0, 1), [state(), Z0], dt=0.1)
+    found = diagnose(F, sol)
+    assert found.bound[0] == pytest.approx(math.hypot(state().norm(), 2 * np.linalg.norm(Z0)))
+    assert pytest.approx(2.0, rel=0.1) == found.L
+    assert found.rank == 3
+    assert found.eps < 1e-13
+
+
+@pytest.mark.parametrize(("shape", "r"), [((7, 7), 7), ((5, 1), 1), ((1, 6), 1), ((40, 3), 3)])
+def test_extreme_shapes(shape, r):
+    Y0 = LowRank(random_orthonormal(np.random.default_rng(0), shape[0], r), np.eye(r),
+                 random_orthonormal(np.random.default_rng(1), shape[1], r))  # fmt: skip
+    found = diagnose(lambda Y: np.sin(Y), [(0.0, Y0), (0.5, Y0 * 0.7)])
+    assert np.isfinite(found.L)
+    assert found.eps <= found.B
+    if r == min(shape):
+        assert found.eps < 1e-13
+
+
+def test_a_zero_field_and_a_state_that_stands_still():
+    found = diagnose(lambda Y: 0 * Y, [(0.0, state()), (1.0, state())])
+    assert found.B == found.L == found.eps == 0
+    assert len(found.mu) == 0
+    assert "no bound says anything here" in str(found)
+
+
+def test_a_fixed_step_gets_a_time_part():
+    family = tangent_field(12, 9, eps=0.05, seed=3)
+    sol = dlra.solve(family.F, (0, 1), state(), dlra.AugmentedBUG(atol=1e-6), dt=0.05)
+    assert np.isnan(sol.errors.total[-1])
+    found = diagnose(family.F, sol)
+    full = sol.diagnosed(found)
+    assert full.errors.time[-1] == pytest.approx((1.5 + math.sqrt(0.5)) * found.L * found.B * 0.05)
+    assert np.array_equal(full.errors.normal, sol.errors.normal)  # what was seen stays
+    assert np.all(np.diff(full.errors.total) > 0)
+    exact = rk4(family.F, state().to_dense(), 1.0, 200)
+    error = np.linalg.norm(sol.y_final.to_dense() - exact)
+    assert error < full.error_bound(found.growth)[-1]
+    assert np.isnan(sol.error_bound(found.growth)[-1])
+    fixed = dlra.solve(family.F, (0, 1), state(), "bug", dt=0.05)
+    assert fixed.diagnosed(found).errors.normal[-1] == pytest.approx(found.eps)
+
+
+def test_iterated_states_will_do():
+    F = lambda t, Y: -Y  # noqa: E731
+    found = diagnose(F, list(dlra.iterate(F, (0, 1), state(), dt=0.1)), states=4)
+    assert len(found.t) == 4
+    assert found.span == pytest.approx(1.0)
+    assert found.h == pytest.approx(0.1)
+
+
+def test_extra_arguments():
+    assert (
+        pytest.approx(3) == diagnose(lambda t, Y, k: -k * Y, [(0, state()), (1, state() * 2)], args=(3.0,)).L
+    )
+
+
+F = lambda t, Y: -Y  # noqa: E731
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "text"),
+    [
+        (lambda: diagnose(F, []), ValueError, "run holds no states"),
+        (lambda: diagnose(F, 3), TypeError, r"run must be a Solution, or an iterable of \(t, Y\), got int"),
+        (lambda: diagnose(F, [state()]), TypeError, r"run must hold pairs \(t, Y\) or states, got LowRank"),
+        (lambda: diagnose(F, [(0.0, state())]), ValueError, "states at two times at least"),
+        (lambda: diagnose(F, [(0.0, state()), (0.0, state())]), ValueError, "states at two times at least"),
+        (lambda: diagnose(F, [(0.0, np.eye(3)), (1.0, np.eye(3))]), TypeError, "LowRank"),
+        (lambda: diagnose(F, [(0.0, state()), (1.0, state())], states=0), ValueError, "states must be a positive int"),
+        (lambda: diagnose(F, [(0.0, state()), (1.0, state())], h=-1.0), ValueError, "h must be positive"),
+        (lambda: diagnose(F, [(0.0, state()), (1.0, state())], theta=-1.0), ValueError, "theta must be finite"),
+        (lambda: diagnose(F, [("now", state()), (1.0, state())]), TypeError, "t must be a real number"),
+        (lambda: diagnose(3, [(0.0, state()), (1.0, state())]), TypeError, "F must be callable"),
+        (lambda: diagnose(lambda t, Y: Y[:3], [(0.0, state()), (1.0, state())]), ValueError, "shape of Y"),
+        (lambda: diagnose(lambda t, Y: 1 / 0, [(0.0, state()), (1.0, state())]), dlra.SolveError, "ZeroDivisionError"),
+    ],
+)  # fmt: skip
+def test_bad_input(make, error, text):
+    with pytest.raises(error, match=text):
+        make()
+
+
+def test_a_solution_without_states_is_refused():
+    sol = dlra.solve(F, (0, 1), state(), dt=0.5, save=lambda s: s.t)
+    with pytest.raises(ValueError, match="the Solution holds no states"):
+        diagnose(F, sol)
+
+
+def test_increments_are_refused():
+    Y = state().to_dense()
+    A = dlra.Increments(lambda t: (1 + t) * Y)
+    with pytest.raises(TypeError, match="give F = A' itself"):
+        diagnose(A, [(0.0, state()), (1.0, state())])
+
+
+def test_it_is_found_under_its_name():
+    assert dlra.diagnostics is diagnostics
