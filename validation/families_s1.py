@@ -1,0 +1,61 @@
+"""Fields with known constants beyond those of ``validation.families``: complex ones, and losses that are not convex."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from validation.families import Family
+from validation.manufactured import normal
+
+__all__ = ["indefinite_quadratic", "tangent_field_of"]
+
+Matrix = np.ndarray
+
+
+def tangent_field_of(dtype: Any, m: int, n: int, *, eps: float = 0.0, seed: int = 0) -> Family:
+    """``tangent_field`` in any dtype: F = A(Y) N + N B(Y) + eps E, N = Y/√(1 + |Y|²), A(Y) = sin x A₁ + cos x A₂ with
+    x = Re⟨G₁, Y⟩, B(Y) alike; |A₁| = |A₂| = |B₁| = |B₂| = 1/√8 in the spectral norm, |G₁| = |G₂| = |E| = 1.
+
+    |A(Y)| <= √(|A₁|² + |A₂|²) = 1/2, and so |B(Y)|: bound 1 + eps. |A(Y) - A(Z)| <= |Y - Z|/2, and N is bounded by 1 and
+    Lipschitz with 1: Lipschitz constant 2.
+    """
+    rng = np.random.default_rng(seed)
+
+    def sized(shape: tuple[int, int], size: float, spectral: bool) -> Matrix:
+        X = normal(rng, shape, dtype)
+        return X * (size / (np.linalg.norm(X, 2) if spectral else np.linalg.norm(X)))
+
+    A1, A2 = (sized((m, m), 8**-0.5, True) for _ in range(2))
+    B1, B2 = (sized((n, n), 8**-0.5, True) for _ in range(2))
+    G1, G2, E = (sized((m, n), 1.0, False) for _ in range(3))
+
+    def F(Y: Matrix) -> Matrix:
+        N = Y / np.sqrt(1 + np.linalg.norm(Y) ** 2)
+        x, y = (float(np.real(np.vdot(G, Y))) for G in (G1, G2))
+        tangent = (np.sin(x) * A1 + np.cos(x) * A2) @ N + N @ (np.sin(y) * B1 + np.cos(y) * B2)
+        return tangent + eps * E if eps else tangent
+
+    return Family([F], B=1.0 + eps, L=2.0, eps=eps, C=0.0, shape=(m, n), mean=F)
+
+
+def indefinite_quadratic(m: int, n: int, seed: int = 0) -> Family:
+    """L(Y) = ⟨Y - Z, A (Y - Z) B⟩/2 with symmetric indefinite A and B, |A| = |B| = 1 in the spectral norm: L = 1, not
+    convex, not bounded below. B, eps: infinite here, to be measured."""
+    rng = np.random.default_rng(seed)
+
+    def symmetric(k: int) -> Matrix:
+        X = rng.standard_normal((k, k))
+        X = X + X.T
+        return X / np.linalg.norm(X, 2)
+
+    A, B, Z = symmetric(m), symmetric(n), rng.standard_normal((m, n))
+
+    def F(Y: Matrix) -> Matrix:
+        return -A @ (Y - Z) @ B
+
+    def loss(Y: Matrix) -> float:
+        return 0.5 * float(np.vdot(Y - Z, A @ (Y - Z) @ B))
+
+    return Family([F], B=np.inf, L=1.0, eps=np.inf, C=0.0, shape=(m, n), losses=[loss], mean=F)
