@@ -9,7 +9,7 @@ import numpy as np
 from validation.families import Family
 from validation.manufactured import normal
 
-__all__ = ["indefinite_quadratic", "tangent_field_of"]
+__all__ = ["quadratic_form", "tangent_field_of"]
 
 Matrix = np.ndarray
 
@@ -18,8 +18,8 @@ def tangent_field_of(dtype: Any, m: int, n: int, *, eps: float = 0.0, seed: int 
     """``tangent_field`` in any dtype: F = A(Y) N + N B(Y) + eps E, N = Y/√(1 + |Y|²), A(Y) = sin x A₁ + cos x A₂ with
     x = Re⟨G₁, Y⟩, B(Y) alike; |A₁| = |A₂| = |B₁| = |B₂| = 1/√8 in the spectral norm, |G₁| = |G₂| = |E| = 1.
 
-    |A(Y)| <= √(|A₁|² + |A₂|²) = 1/2, and so |B(Y)|: bound 1 + eps. |A(Y) - A(Z)| <= |Y - Z|/2, and N is bounded by 1 and
-    Lipschitz with 1: Lipschitz constant 2.
+    |A(Y)| <= √(|A₁|² + |A₂|²) = 1/2, and so |B(Y)|: bound 1 + eps. |A(Y) - A(Z)| <= |Y - Z|/2, and N is bounded by 1
+    and Lipschitz with 1: Lipschitz constant 2.
     """
     rng = np.random.default_rng(seed)
 
@@ -40,14 +40,16 @@ def tangent_field_of(dtype: Any, m: int, n: int, *, eps: float = 0.0, seed: int 
     return Family([F], B=1.0 + eps, L=2.0, eps=eps, C=0.0, shape=(m, n), mean=F)
 
 
-def indefinite_quadratic(m: int, n: int, seed: int = 0) -> Family:
-    """L(Y) = ⟨Y - Z, A (Y - Z) B⟩/2 with symmetric indefinite A and B, |A| = |B| = 1 in the spectral norm: L = 1, not
-    convex, not bounded below. B, eps: infinite here, to be measured."""
+def quadratic_form(m: int, n: int, *, convex: bool, seed: int = 0) -> Family:
+    """L(Y) = ⟨Y - Z, A (Y - Z) B⟩/2 with symmetric A and B, |A| = |B| = 1 in the spectral norm: L = 1. Semidefinite A
+    and B make it convex; otherwise they are indefinite, and L is not bounded below. B, eps: infinite here, to be
+    measured.
+    """
     rng = np.random.default_rng(seed)
 
     def symmetric(k: int) -> Matrix:
         X = rng.standard_normal((k, k))
-        X = X + X.T
+        X = X @ X.T if convex else X + X.T
         return X / np.linalg.norm(X, 2)
 
     A, B, Z = symmetric(m), symmetric(n), rng.standard_normal((m, n))

@@ -1,8 +1,8 @@
 """Appendix 6.4: what the attractor of the low-rank flow minimises.
 
-**Statement.** "At the attractor, i.e., when Ẇ_k = 0, the last condition [Ẇ minimises |Ẇ + ∇L(W)| over the tangent space]
-ensures that the attractor minimizes |∇L(W_k(t))|. That is, the attractor is the optimal low-rank subnetwork in the
-sense that it picks the network with minimal gradient."
+**Statement.** "At the attractor, i.e., when Ẇ_k = 0, the last condition [that Ẇ minimises |Ẇ + ∇L(W)| over the tangent
+space] ensures that the attractor minimizes |∇L(W_k(t))|. That is, the attractor is the optimal low-rank subnetwork in
+the sense that it picks the network with minimal gradient."
 
 **Source.** S. Schotthöfer, E. Zangrando, J. Kusch, G. Ceruti, F. Tudisco, Low-rank lottery tickets, NeurIPS 2022,
 arXiv:2205.13571, appendix 6.4, after (13).
@@ -20,8 +20,8 @@ P(W)(Y* - W) = -h P(W) ∇L(W) by (5.13) of A. Hnatiuk et al. (2024). AugmentedB
 P(W)(Y* - W) = 0 for a Y* that has also moved along the normal part N of -∇L, so that P(W) ∇L(W) = h P(W) H N/2 + O(h²)
 up to sign, with H the second derivative of L.
 
-**Use.** The size of the full gradient at the end of a low-rank training is no measure of its quality. A stationary point
-shows in P(W) ∇L(W) (the projected gradient that the K- and L-step see).
+**Use.** The size of the full gradient at the end of a low-rank training is no measure of its quality. A stationary
+point shows in P(W) ∇L(W) (the projected gradient that the K- and L-step see).
 """
 
 from __future__ import annotations

@@ -79,13 +79,16 @@ CASES = (
 )
 def factored(quick: bool) -> Iterator[Finding]:
     """LowRankConv2d against loops over pixels with the formed kernel; strides, padding and dilation too."""
-    for shape, F, kernel, *options in CASES[: 2 if quick else 3]:
+    for shape, F, kernel, stride, padding, dilation in CASES[: 2 if quick else 3]:
         Z = np.random.default_rng(1).standard_normal(shape)
-        net, W = _layer(shape[1], F, kernel, *options)
+        net, W = _layer(shape[1], F, kernel, stride, padding, dilation)
         dense = W.to_dense().reshape(F, shape[1], *kernel)
-        reference = correlated(dense, Z, *options)
+        reference = correlated(dense, Z, stride, padding, dilation)
         difference = np.linalg.norm(net.predict(Z) - reference) / np.linalg.norm(reference)
-        yield Identity(f"images {shape}, kernel {kernel}, options {options}", float(difference))
+        yield Identity(
+            f"images {shape}, kernel {kernel}, stride {stride}, padding {padding}, dilation {dilation}",
+            float(difference),
+        )
 
 
 @check(
@@ -93,16 +96,16 @@ def factored(quick: bool) -> Iterator[Finding]:
 )
 def printed(quick: bool) -> Iterator[Finding]:
     """|(20) - (19)| against rounding, 1e-13 |(20)|; and what makes the two agree: the kernel reversed."""
-    for shape, F, kernel, *options in CASES[:1]:
+    for shape, F, kernel, stride, padding, dilation in CASES[:1]:
         Z = np.random.default_rng(1).standard_normal(shape)
-        net, W = _layer(shape[1], F, kernel, *options)
+        net, W = _layer(shape[1], F, kernel, stride, padding, dilation)
         dense = W.to_dense().reshape(F, shape[1], *kernel)
         size = float(np.linalg.norm(net.predict(Z)))
-        reversed_ = correlated(dense[:, :, ::-1, ::-1], Z, *options, sign=-1)
+        reversed_ = correlated(dense[:, :, ::-1, ::-1], Z, stride, padding, dilation, sign=-1)
         yield Identity(
             "(19) with the kernel reversed", float(np.linalg.norm(net.predict(Z) - reversed_)) / size
         )
-        literal = correlated(dense, Z, *options, sign=-1)
+        literal = correlated(dense, Z, stride, padding, dilation, sign=-1)
         yield Counterexample(
             f"images {shape}, kernel {kernel}", float(np.linalg.norm(net.predict(Z) - literal)), 1e-13 * size
         )

@@ -13,8 +13,8 @@ arXiv:2205.13571, appendix 6.5.
 
 **Constants.** None: identities. The displayed matrix formula,
 ∂_W L = ∂_{z_M} Lᵀ (σ'_ℓ ∘ Π_{α>ℓ} W_αᵀ ∘ σ'_α)ᵀ z_{ℓ-1}ᵀ, cannot be right: the bracket maps n_M to n_ℓ components, its
-transpose n_ℓ to n_M, and the row ∂_{z_M} Lᵀ in front of it has n_M. With D = σ'_ℓ ∘ W_{ℓ+1}ᵀ ∘ σ'_{ℓ+1} ∘ ... ∘ W_Mᵀ ∘ σ'_M,
-an n_ℓ x n_M matrix, it reads
+transpose n_ℓ to n_M, and the row ∂_{z_M} Lᵀ in front of it has n_M. With the n_ℓ x n_M matrix
+D = σ'_ℓ ∘ W_{ℓ+1}ᵀ ∘ σ'_{ℓ+1} ∘ ... ∘ W_Mᵀ ∘ σ'_M it reads
 
     ∂_W L = (D ∂_{z_M} L) z_{ℓ-1}ᵀ,
 
@@ -28,6 +28,7 @@ dlra.nn.train does.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -45,10 +46,10 @@ def _problem(widths: tuple[int, ...], batch: int) -> tuple[nn.Sequential, np.nda
     """A tanh net with low-rank weights of rank 2 and dense cores, and a batch."""
     rng = np.random.default_rng(len(widths))
     layers: list[Any] = []
-    for i, (n, m) in enumerate(zip(widths, widths[1:], strict=False)):
+    for i, (n, m) in enumerate(pairwise(widths)):
         layers += [nn.LowRankLinear(n, m, rank=2, dtype="float64", rng=i), nn.Tanh()]
     net = nn.Sequential(*layers[:-1])
-    weights = {i: dense_start(rng, *W.shape, (1.5, 0.7)) for i, W in enumerate(net.weights)}
+    weights = {i: dense_start(rng, W.shape[0], W.shape[1], (1.5, 0.7)) for i, W in enumerate(net.weights)}
     net = net.with_weights(weights)
     net = net.with_members((*net.weights, *(rng.standard_normal(b.shape) for b in net.biases)))
     return net, rng.standard_normal((batch, widths[0])), rng.integers(widths[-1], size=batch)
@@ -77,9 +78,9 @@ def complex_step(value: Callable[[np.ndarray], complex], X: np.ndarray) -> np.nd
 @check("s1-gradients", "6.5: ∂_K L = G V, ∂_L L = Gᵀ U, ∂_S L = Uᵀ G V", expect="holds")
 def gradients(quick: bool) -> Iterator[Finding]:
     """Every layer of a tanh net (one of them square) with cross entropy; the loss as a function of K, L, S and W is
-    differentiated by complex steps, independently of the package. Compared are the gradient G by W that one backward pass
-    gives, and what the parallel integrator with Euler substeps makes of it in a step of length 1 without truncation:
-    Y₀ - Y₁ = P(Y₀) G, of which the products with V, U and both are what the K-, L- and S-step have used."""
+    differentiated by complex steps, independently of the package. Compared are the gradient G by W that one backward
+    pass gives, and what the parallel integrator with Euler substeps makes of it in a step of length 1 without
+    truncation: Y₀ - Y₁ = P(Y₀) G, of which the products with V, U and both are what the K-, L- and S-step have used."""
     for widths in ((5, 7, 7, 4), (6, 6, 3))[: 1 if quick else 2]:
         net, x, y = _problem(widths, 9)
         loss = nn.CrossEntropyLoss()

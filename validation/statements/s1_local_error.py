@@ -29,8 +29,8 @@ being orthogonal, √((1 + √2)² + 4) C₁η. Where the right sides are not be
 C₂η > 0.12 (Lemma 1), 0.09 (Lemma 2) or 0.10 (Lemma 3), roughly.
 
 **Use.** A step of BUG is wrong by O(η²) and by what F has outside of the tangent space, however small the singular
-values are. The constants themselves are far from what is seen (the bounds with 7ε and 13 C₁C₂ cannot be attained): trust
-the orders, not the size.
+values are. The constants themselves are far from what is seen (the bounds with 7ε and 13 C₁C₂ cannot be attained):
+trust the orders, not the size.
 """
 
 from __future__ import annotations
