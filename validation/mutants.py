@@ -15,6 +15,8 @@ import numpy as np
 
 from dlra import linalg
 from dlra.backend import H, namespace
+from dlra.compress import measures
+from dlra.compress import ranks as kept_ranks
 from dlra.integrators import (
     _equations,
     augmented_bug,
@@ -27,7 +29,7 @@ from dlra.integrators import (
     second_order_parallel_bug,
 )
 from dlra.lowrank import BOTH, LowRank
-from dlra.nn import convolution, losses, optimizers, schedules
+from dlra.nn import _training, convolution, layers, pruning, losses, optimizers, schedules
 from dlra.nn._gradient import RowProduct
 from dlra.nn.network import Sequential
 from validation import flows
@@ -479,3 +481,102 @@ def _(original: Any) -> Any:
         return value, z.shape[0] * derivative
 
     return with_derivative
+
+
+# ---- measures of low rank, and which ranks are kept
+
+
+@mutant("diagonal of the core", (measures, "_of_core"))
+def _(original: Any) -> Any:
+    """The diagonal of the core stands for its singular values."""
+    return lambda S: np.sort(np.abs(np.diagonal(S)))[::-1]
+
+
+@mutant("zeros left out", (measures, "_gini"), (measures, "_hoyer"), (measures, "_effective_rank"))
+def _(original: Any) -> Any:
+    """Singular values that are zero do not count."""
+    return lambda s: original(s[s > 0] if np.count_nonzero(s) > 1 else s)
+
+
+@mutant("Gini index the other way round", (measures, "_gini"))
+def _(original: Any) -> Any:
+    """Singular values in descending order stand where (21) wants ascending ones."""
+    return lambda s: original(s[::-1])
+
+
+@mutant("Hoyer measure of squares", (measures, "_hoyer"))
+def _(original: Any) -> Any:
+    """The squares of the singular values in the place of these."""
+    return lambda s: original(s * s)
+
+
+@mutant("binary logarithm", (measures, "_effective_rank"))
+def _(original: Any) -> Any:
+    """The exponential of the entropy in bits."""
+    return lambda s: original(s) ** (1 / np.log(2))
+
+
+@mutant("Schatten norm of 2p", (measures, "_powers"))
+def _(original: Any) -> Any:
+    """The norm of twice the exponent."""
+    return lambda s, p: original(s, 2 * p)
+
+
+@mutant("ascending weights", (measures, "_weighted"))
+def _(original: Any) -> Any:
+    """The largest weight for the smallest singular value."""
+    return lambda s, weights: original(s, weights[::-1])
+
+
+@mutant("V for Vᴴ", (pruning, "_decomposed"), matters=lambda W: W.shape[0] == W.shape[1])
+def _(original: Any) -> Any:
+    """What svd returns as Vᴴ is taken for V (square weights)."""
+
+    def decomposed(W: Any) -> Any:
+        Y = original(W)
+        square = Y.V.shape[0] == Y.V.shape[1]
+        return LowRank._make(Y.U, Y.S, Y.V.mT, BOTH) if square else Y
+
+    return decomposed
+
+
+@mutant("layers not normalised", (kept_ranks, "_normalised"))
+def _(original: Any) -> Any:
+    """Singular values of all layers are compared as they are."""
+    return lambda s: s
+
+
+@mutant("factors counted above break-even", (kept_ranks, "_count"))
+def _(original: Any) -> Any:
+    """A weight counts r (m + n) even where that exceeds m n."""
+    return lambda rank, shape: rank * sum(shape)
+
+
+# ---- weight decay and activations
+
+
+def _decays(self: Any, net: Any, loss: Any, weight_decay: float, rng: Any) -> bool:
+    return weight_decay > 0
+
+
+@mutant("half the weight decay", (_training.Batch, "__init__"), matters=_decays)
+def _(original: Any) -> Any:
+    """The gradient of half the squared norm is taken for that of the squared norm."""
+    return lambda self, net, loss, weight_decay, rng: original(self, net, loss, weight_decay / 2, rng)
+
+
+@mutant("no weight decay", (_training.Batch, "__init__"), matters=_decays)
+def _(original: Any) -> Any:
+    """Weights do not decay."""
+    return lambda self, net, loss, weight_decay, rng: original(self, net, loss, 0.0, rng)
+
+
+@mutant("smooth ReLU", (layers.ReLU, "forward"))
+def _(original: Any) -> Any:
+    """(x + √(x² + 1))/2 in the place of max(x, 0): not positively homogeneous."""
+
+    def forward(self: Any, x: Any, parameters: Any, reuse: bool) -> Any:
+        y = (x + (x * x + 1) ** 0.5) / 2
+        return y, y
+
+    return forward
