@@ -145,7 +145,8 @@ def _saddle(delta: float) -> Family:
 def euler(quick: bool) -> Iterator[Finding]:
     """The two-dimensional loss of the derivation, where U¹ and V¹ span everything, with δ = η/4 (α on the Euler step)
     and δ = η/2 (α along the flow). The exact decrease η (1 - δη/2) is confirmed; α² η, with α from below, exceeds
-    it.""" for h in (0.3, 0.03) if quick else (0.3, 0.1, 0.03, 0.01):
+    it."""
+    for h in (0.3, 0.03) if quick else (0.3, 0.1, 0.03, 0.01):
         for way, delta in (("Euler step", h / 4), ("flow", h / 2)):
             family = _saddle(delta)
             Y0 = LowRank(np.ones((2, 1)), np.ones((1, 1)), np.ones((1, 1)))
