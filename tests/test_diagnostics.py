@@ -258,3 +258,50 @@ def test_increments_are_refused():
 
 def test_it_is_found_under_its_name():
     assert dlra.diagnostics is diagnostics
+
+
+def by_hand(**changes):
+    """A Diagnosis of round numbers."""
+    options = {
+        "t": np.asarray([0.0, 1.0, 2.0]), "bound": np.asarray([5.0, 5.0, 4.0]), "normal": np.asarray([0.5, 0.25, 0.0]),
+        "tangential": np.asarray([4.9, 4.9, 4.0]), "lipschitz": np.asarray([1.0, 2.0, 1.5]),
+        "mu": np.asarray([-1.0, -0.5]), "span": 2.0, "h": 0.01, "theta": 1e-4, "rank": 3, "gradient": True,
+    }  # fmt: skip
+    return diagnostics.Diagnosis(**{**options, **changes})
+
+
+def test_bounds_are_what_the_formulas_say():
+    d = by_hand()
+    assert (d.B, d.L, d.eps, d.growth) == (5.0, 2.0, 0.5, -0.5)
+    assert by_hand(mu=np.asarray([-3.0, -4.0])).L == 4.0  # a rate seen between states counts too
+    assert by_hand(mu=np.asarray([])).growth == 2.0
+    printed, sharp, seen, floor, descent = d.bounds
+    rate = (1.5 + 0.5**0.5) * 2 * 5 * 0.01 + 0.5 + 0.01
+    fast, slow = (math.exp(4) - 1) / 2, (1 - math.exp(-1)) / 0.5
+    assert sharp.value == pytest.approx(fast * rate)
+    assert seen.value == pytest.approx(slow * rate)
+    assert floor.value == pytest.approx(slow * 0.5)
+    e = math.exp(0.02)
+    c1 = 2 * (1 + 0.02 * e) * (3 * e + 4)
+    c2 = 2 * 5 * 2 * ((1 + 0.02 * e) * (4 * e + 9) + e)
+    assert printed.value == pytest.approx(fast * (c1 * 0.5 + c2 * 0.01 + 0.01))
+    changes = [-0.01 * t * t + 0.01 * n * n + 0.5e-4 * L * B * B + B * 1e-4
+               for t, n, L, B in ((4.9, 0.5, 1, 5), (4.9, 0.25, 2, 5), (4.0, 0.0, 1.5, 4))]  # fmt: skip
+    assert descent.value == pytest.approx(max(changes))
+    assert by_hand(mu=np.asarray([0.0])).bounds[3].value == pytest.approx(2.0 * 0.5)
+
+
+def test_advice_has_numbers_that_follow():
+    text = by_hand(h=0.1, theta=1e-6, normal=np.asarray([0.01, 0.0, 0.0])).advice()
+    assert "a smaller dt helps, down to about 4.5e-04" in text[1]
+    longest = min((4.9**2 - 1e-4) / (0.5 * 1 * 25), 4.9**2 / (0.5 * 2 * 25), 16 / (0.5 * 1.5 * 16))
+    assert f"promised to fall for dt below {longest:.1e}" in text[-1]
+
+
+def test_complex_fields():
+    found = diagnose(
+        lambda Y: (-1 + 5j) * Y, [(0.0, state(dtype="complex128")), (1.0, state(dtype="complex128", r=2))]
+    )
+    assert found.mu == pytest.approx([-1.0])
+    assert abs(-1 + 5j) == pytest.approx(found.L)
+    assert found.rank == 3
