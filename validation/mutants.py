@@ -29,7 +29,7 @@ from dlra.integrators import (
     second_order_parallel_bug,
 )
 from dlra.lowrank import BOTH, LowRank
-from dlra.nn import _training, convolution, layers, pruning, losses, optimizers, schedules
+from dlra.nn import _training, convolution, layers, losses, optimizers, pruning, schedules
 from dlra.nn._gradient import RowProduct
 from dlra.nn.network import Sequential
 from validation import flows
@@ -580,3 +580,15 @@ def _(original: Any) -> Any:
         return y, y
 
     return forward
+
+
+@mutant("factors never larger than the matrix", (Sequential, "parameter_count"))
+def _(original: Any) -> Any:
+    """A low-rank weight counts no more than the dense one would."""
+
+    def parameter_count(self: Any, phase: str = "evaluation", **options: Any) -> int:
+        surplus = (W.rank * (W.shape[0] + W.shape[1]) - W.shape[0] * W.shape[1] for W in self.weights
+                   if isinstance(W, LowRank))  # fmt: skip
+        return original(self, phase, **options) - sum(max(0, s) for s in surplus)
+
+    return parameter_count

@@ -121,9 +121,9 @@ def iterative_ranks(
 ) -> Ranks:
     """Return the ranks of iterative truncation (ISVT): in each round from the layer where it costs the least.
 
-    In each round every layer is tried at the largest rank that saves ``per_round`` parameters (or, where no rank does,
-    at rank 1), and the one is truncated whose truncation leaves the smallest loss. This goes on until no more than
-    ``parameters`` are left, or no layer can save any.
+    In each round every layer that can is tried at the largest rank that saves ``per_round`` parameters, and the one is
+    truncated whose truncation leaves the smallest loss. Where none can save so many, all are tried at rank 1. This goes
+    on until no more than ``parameters`` are left.
 
     Parameters
     ----------
@@ -175,15 +175,12 @@ def iterative_ranks(
             f"parameters must be at least {least}, what rank 1 in every layer takes, got {parameters}"
         )
     while sum(map(_count, now, sizes)) > parameters:
-        tried = []
-        for i, size in enumerate(sizes):
-            rank = _lower(now[i], size, per_round)
-            if rank is not None:
-                candidate = (*now[:i], rank, *now[i + 1 :])
-                tried.append((_value(loss, candidate), i, candidate))
-        if not tried:
-            break
-        now = min(tried)[2]
+        lower = [_lower(rank, size, per_round) for rank, size in zip(now, sizes, strict=True)]
+        if not any(lower):
+            lower = [_lower(rank, size, 1) and 1 for rank, size in zip(now, sizes, strict=True)]
+        candidates = [(*now[:i], rank, *now[i + 1 :]) for i, rank in enumerate(lower) if rank]
+        losses = [_value(loss, ranks) for ranks in candidates]
+        now = candidates[losses.index(min(losses))]
     return now
 
 
@@ -193,13 +190,9 @@ def _count(rank: int, shape: tuple[int, int]) -> int:
     return min(m * n, rank * (m + n))
 
 
-def _lower(rank: int, shape: tuple[int, int], wanted: int) -> int | None:
-    """The largest rank that saves so many parameters, or else rank 1; None where that saves none."""
-    before = _count(rank, shape)
-    saving = max(1, (before - wanted) // sum(shape))
-    if saving * sum(shape) >= before:
-        return None
-    return saving
+def _lower(rank: int, shape: tuple[int, int], wanted: int) -> int:
+    """The largest rank that saves so many parameters, 0 where none does."""
+    return max(0, (_count(rank, shape) - wanted) // sum(shape))
 
 
 def _value(loss: Callable[[Ranks], float], ranks: Ranks) -> float:

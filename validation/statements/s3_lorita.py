@@ -1,0 +1,525 @@
+"""Section 4 and appendix A: low rank by the composition of linear layers, and singular value truncation.
+
+**Statement.** Proposition 4.2: for p in (0, 1], p_i > 0 with Σ 1/p_i = 1/p, and inner dimensions of at least the rank,
+
+    ‖A‖_p = min (p Σ ‖R_i‖_{p_i}^{p_i}/p_i)^(1/p)  subject to  R₁ ... R_N = A                    (4)
+    ‖A‖_* = min (‖R₁‖_F² + ‖R₂‖_F²)/2                                                          (5)
+    ‖A‖_{1/q} = min (Σ ‖R_i‖_F²/(2q))^q,  2q factors                                           (6)
+
+Section 4.2.2: Schatten penalties α_l ‖W_l‖_pᵖ with p = 1/K "turn into"
+
+    min loss + Σ_l (α_l p/2) Σ_{i ≤ K} ‖W_lⁱ‖_F²,  W_l = W_l¹ ... W_lᴷ                           (7)
+
+and by Proposition 4.5, for ReLU networks, (7) is equivalent to one penalty λ Σ_l Σ_i ‖W_lⁱ‖_F² (8), "in the sense that
+they share the same minimizers". LSVT truncates each layer by itself, GSVT the normalised singular values of all layers
+together, ISVT removes 500 parameters in each round where that costs the least; "storage reduces from mn to (m + n) r".
+
+**Source.** Structure-preserving network compression via low-rank induced training through linear layers composition
+(LoRITa).
+
+**Assumptions.** As printed. For (7) and (8) also: no bias, or biases that are not penalised and scale with the
+cumulative product of β_lᴷ, and the same number K of factors in every layer.
+
+**Constants.** (4) is attained by R₁ = UΣ^(p/p₁), R_i = Σ^(p/p_i), R_N = Σ^(p/p_N) Vᵀ. Derived: K factors with squared
+Frobenius norms have p = 2/K in (4), so that (p/2) Σ ‖W_lⁱ‖_F² with p = 1/K has the minimum Σ σ^(2/K)/2, not Σ σ^(1/K);
+p = 2/K is right, or 2K factors. Proposition 4.5: with λ = (p/2)(Π α_l)^(1/L) and β_l = √(α_l p/(2λ)), J₈(βW) = J₇(W)
+and Π β_l = 1; the minimisers of (8) are β_l times those of (7), and are the same only where all α_l are. With the
+squared error of targets A at x = I, decay makes N = 2 factors the soft threshold of A by τ (nuclear norm), and N
+factors the global minimiser of (x - σ)²/2 + (N κ/2) x^(2/N) for each singular value — or a local one: for N ≥ 3 zero is
+a local minimum. Factors of rank r are smaller than the matrix only for r < mn/(m + n).
+
+**Use.** Decay on composed layers is a Schatten penalty with p = 2/N; start large enough for N ≥ 3. Truncate with
+`dlra.nn.to_lowrank` at the ranks of `dlra.compress`; below mn/(m + n) parameters are saved.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from dlra import Galerkin, LowRank, nn
+from dlra.compress import global_ranks, iterative_ranks, local_ranks, nuclear_norm, schatten_norm
+from validation.checks import Counterexample, Finding, Identity, Inequality, check
+from validation.manufactured import random_orthonormal
+
+Matrix = np.ndarray
+
+EXPONENTS = (
+    (2.0, 2.0),  # (5)
+    (2.0, 2.0, 2.0, 2.0),  # (6), q = 2
+    (2.0, 2.0, 2.0),
+    (1.0, 2.0),
+    (0.5, 1.0),
+    (3.0, 1.5),
+    (0.8, 0.5, 3.0),
+    (2.0,) * 6,  # (6), q = 3
+)
+
+
+def relative(a: float, b: float) -> float:
+    """|a - b| relative to the larger."""
+    return abs(a - b) / max(abs(a), abs(b), 1e-300)
+
+
+def target(rng: np.random.Generator, m: int, n: int, sigma: Sequence[float]) -> tuple[Matrix, Matrix, Matrix]:
+    """Singular vectors and values of a matrix to be factorised."""
+    k = len(sigma)
+    return random_orthonormal(rng, m, k), np.asarray(sigma), random_orthonormal(rng, n, k)
+
+
+def low_rank(U: Matrix, s: Matrix, V: Matrix) -> LowRank:
+    """U diag(s) Vᵀ with a dense core."""
+    rng = np.random.default_rng(99)
+    P, Q = (random_orthonormal(rng, len(s), len(s)) for _ in range(2))
+    return LowRank(U @ P, P.T @ np.diag(s) @ Q, V @ Q)
+
+
+def factors_of(U: Matrix, s: Matrix, V: Matrix, exponents: Sequence[float]) -> list[Matrix]:
+    """R₁, ..., R_N: powers of the singular values that add up to one."""
+    p = 1 / sum(1 / q for q in exponents)
+    middle = [np.diag(s ** (p / q)) for q in exponents]
+    middle[0] = U @ middle[0]
+    middle[-1] = middle[-1] @ V.T
+    return middle
+
+
+def penalty(R: Sequence[Any], exponents: Sequence[float]) -> float:
+    """The right side of (4), before the minimum."""
+    p = 1 / sum(1 / q for q in exponents)
+    return (p * sum(schatten_norm(X, q) ** q / q for X, q in zip(R, exponents, strict=True))) ** (1 / p)
+
+
+def product(R: Sequence[Matrix]) -> Matrix:
+    """R₁ ... R_N."""
+    return np.linalg.multi_dot(R)
+
+
+@check(
+    "s3-4-2",
+    "Proposition 4.2, (4) to (6): attained by powers of the singular values, never below",
+    expect="sharp",
+)
+def proposition_4_2(quick: bool) -> Iterator[Finding]:
+    """A 9 x 7 and 6 x 6 of rank 4, exponent sets with p from 1/4 to 1, some p_i < 1: equality at the factors UΣ^(p/p₁),
+    ..., Σ^(p/p_N)Vᵀ, also with zero rows and columns appended, and for A on factors; then R_i replaced by G_{i-1}⁻¹ R_i
+    G_i with random G_i near and far from the identity."""
+    rng = np.random.default_rng(0)
+    for m, n in ((9, 7), (6, 6)):
+        U, s, V = target(rng, m, n, (2.0, 1.0, 0.5, 0.1))
+        A, low = (U * s) @ V.T, low_rank(U, s, V)
+        for q in EXPONENTS[:4] if quick and m == n else EXPONENTS:
+            p = 1 / sum(1 / x for x in q)
+            R = factors_of(U, s, V, q)
+            where = f"p_i = {', '.join(f'{x:g}' for x in q)}; {m} x {n}"
+            yield Identity(f"product, {where}", float(np.linalg.norm(product(R) - A)))
+            yield Identity(f"(4) attained, {where}", relative(penalty(R, q), float(np.sum(s**p)) ** (1 / p)))
+            yield Identity(f"‖A‖_p, dense, {where}", relative(penalty(R, q), schatten_norm(A, p)))
+            yield Identity(f"‖A‖_p, factors, {where}", relative(penalty(R, q), schatten_norm(low, p)))
+            wide = [np.pad(X, ((0, 2 * (i > 0)), (0, 2 * (i < len(R) - 1)))) for i, X in enumerate(R)]
+            yield Identity(f"wider, {where}", relative(penalty(wide, q), schatten_norm(A, p)))
+            yield Inequality(f"attained, {where}", schatten_norm(low, p), penalty(R, q), rounding=1e-12)
+            for size in (0.05, 0.3, 1.0):
+                for _ in range(1 if quick else 12):
+                    G = [np.eye(4) + size * rng.standard_normal((4, 4)) for _ in R[1:]]
+                    turned = [
+                        (X if i == 0 else np.linalg.inv(G[i - 1]) @ X)
+                        @ (np.eye(n) if i == len(R) - 1 else G[i])
+                        for i, X in enumerate(R)
+                    ]
+                    yield Inequality(f"gauge {size:g}, {where}", schatten_norm(low, p), penalty(turned, q))
+
+
+def decay(R: Sequence[Matrix]) -> float:
+    """Σ ‖R_i‖_F²."""
+    return sum(float(np.sum(X * X)) for X in R)
+
+
+@check("s3-7-printed", "(7): K factors with the weight p/2, p = 1/K, make ‖W‖_pᵖ", expect="fails as printed")
+def equation_7(quick: bool) -> Iterator[Finding]:
+    """The least value of (p/2) Σ ‖Wⁱ‖_F² over K factors, attained by the roots of the singular values, is Σ σ^(2/K)/2.
+    Two matrices W and 10 W: no constant turns it into ‖W‖_pᵖ."""
+    rng = np.random.default_rng(1)
+    for K in (2, 4, 6):
+        U, s, V = target(rng, 8, 6, (2.0, 1.0, 0.5, 0.1))
+        p, ratios = 1 / K, []
+        for c in (1.0, 10.0):
+            W, R = low_rank(U, c * s, V), factors_of(U, c * s, V, (2.0,) * K)
+            least, norm = p / 2 * decay(R), schatten_norm(W, p) ** p
+            yield Identity(
+                f"least value, K = {K}, {c:g} W", relative(least, float(np.sum((c * s) ** (2 / K))) / 2)
+            )
+            yield Identity(f"‖W‖_pᵖ, K = {K}, {c:g} W", relative(norm, float(np.sum((c * s) ** p))))
+            small, large = sorted((least, norm))
+            yield Counterexample(f"the two differ, K = {K}, {c:g} W", large, small)
+            ratios.append(least / norm)
+        yield Counterexample(f"and not by a constant, K = {K}", max(ratios), min(ratios))
+
+
+@check("s3-7", "(7) with p = 2/K, or with 2K factors for p = 1/K", expect="corrected form holds")
+def equation_7_corrected(quick: bool) -> Iterator[Finding]:
+    """The same with p = 2/K, K = 2 to 6; and p = 1/K with 2K factors."""
+    rng = np.random.default_rng(2)
+    for K in (2, 3, 4) if quick else (2, 3, 4, 5, 6):
+        U, s, V = target(rng, 8, 6, (2.0, 1.0, 0.5, 0.1))
+        W = low_rank(U, s, V)
+        for p, depth in ((2 / K, K), (1 / K, 2 * K)):
+            R = factors_of(U, s, V, (2.0,) * depth)
+            yield Identity(
+                f"p = {p:.3g}, {depth} factors", relative(p / 2 * decay(R), schatten_norm(W, p) ** p)
+            )
+
+
+# ---- Proposition 4.5
+
+
+def relu_net(rng: np.random.Generator, widths: Sequence[int], K: int, bias: bool) -> nn.Sequential:
+    """A ReLU network whose layers are compositions of K linear ones; a bias only in the last of each K."""
+    layers: list[Any] = []
+    for n, m in itertools.pairwise(widths):
+        layers.append(nn.ReLU())
+        for i in range(K):
+            out = m if i == K - 1 else n
+            layers.append(nn.Linear(n, out, bias=bias and i == K - 1, dtype="float64", rng=rng))
+    net = nn.Sequential(*layers[1:])
+    biases = [rng.standard_normal(b.shape) for b in net.biases]
+    return net.with_members([*net.weights, *biases])
+
+
+def rescaled(net: nn.Sequential, beta: np.ndarray, K: int) -> nn.Sequential:
+    """Each factor of layer l times β_l; biases times the product of β_jᴷ up to their layer."""
+    weights = [beta[i // K] * W for i, W in enumerate(net.weights)]
+    cumulative = np.cumprod(beta**K)
+    return net.with_members([*weights, *(c * b for c, b in zip(cumulative, net.biases, strict=False))])
+
+
+def objective(
+    net: nn.Sequential, x: Matrix, y: Matrix, weights: np.ndarray, K: int
+) -> tuple[float, list[Matrix]]:
+    """Loss + Σ_l c_l Σ_i ‖W_lⁱ‖_F² with the weights c, and its gradient by the factors."""
+    loss, gradient = net.loss_and_gradient(x, y, nn.MSELoss())
+    c = [weights[i // K] for i in range(len(net.weights))]
+    value = loss + sum(a * float(np.sum(W * W)) for a, W in zip(c, net.weights, strict=True))
+    slopes = [G + 2 * a * W for a, G, W in zip(c, gradient.weights, net.weights, strict=True)]
+    return value, slopes
+
+
+def one_parameter(alpha: np.ndarray, p: float) -> tuple[float, np.ndarray]:
+    """λ of (12) and β of (13)."""
+    lam = p / 2 * float(np.prod(alpha)) ** (1 / len(alpha))
+    return lam, np.sqrt(alpha * p / (2 * lam))
+
+
+@check(
+    "s3-4-5",
+    "Proposition 4.5: J₈(βW) = J₇(W), minimisers up to the factors β_l",
+    expect="corrected form holds",
+)
+def proposition_4_5(quick: bool) -> Iterator[Finding]:
+    """Random ReLU networks of 2 and 3 layers, each a composition of K = 2 or 3 linear layers, with and without biases,
+    random α_l: the outputs of W and βW, the objectives, and the gradients ∇J₇(W) = β ∇J₈(βW)."""
+    rng = np.random.default_rng(3)
+    for widths, K, bias in (((5, 7, 3), 2, False), ((5, 7, 3), 2, True), ((4, 6, 5, 2), 3, True)):
+        for case in range(1 if quick else 5):
+            net = relu_net(rng, widths, K, bias)
+            x, y = rng.standard_normal((11, widths[0])), rng.standard_normal((11, widths[-1]))
+            alpha, p = rng.uniform(0.1, 3.0, len(widths) - 1), 2 / K
+            lam, beta = one_parameter(alpha, p)
+            other = rescaled(net, beta, K)
+            where = f"{widths}, K = {K}, {'biases' if bias else 'no bias'}, case {case}"
+            yield Identity(f"Π β_l = 1, {where}", abs(float(np.prod(beta)) - 1))
+            z = net.predict(x)
+            yield Identity(
+                f"outputs, {where}", float(np.linalg.norm(other.predict(x) - z) / np.linalg.norm(z))
+            )
+            J7, G7 = objective(net, x, y, alpha * p / 2, K)
+            J8, G8 = objective(other, x, y, np.full(len(alpha), lam), K)
+            yield Identity(f"J₈(βW) = J₇(W), {where}", relative(J7, J8))
+            off = max(
+                float(np.linalg.norm(a - beta[i // K] * b))
+                for i, (a, b) in enumerate(zip(G7, G8, strict=True))
+            )
+            size = max(float(np.linalg.norm(a)) for a in G7)
+            yield Identity(f"gradients, {where}", off / size)
+
+
+@check("s3-4-5-printed", "Proposition 4.5: (7) and (8) share the same minimizers", expect="fails as printed")
+def same_minimisers(quick: bool) -> Iterator[Finding]:
+    """Two layers of K = 2 scalar factors, x = y = 1, penalties p α₁ ≠ p α₂ on a² and b²: the minimiser of (7) in closed
+    form has α₁a² = α₂b², a²b² = s with 4s(s - 1) + 2p √(α₁α₂ s) = 0, at its largest root. There ∇J₇ = 0; ∇J₈ is not
+    zero at this point, but at β times it."""
+    x = np.ones((1, 1))
+    for alpha in (np.array([0.02, 0.2]), np.array([0.3, 0.01])):
+        K, p = 2, 1.0
+        lam, beta = one_parameter(alpha, p)
+        # with u = √s: J₇ = (u² - 1)² + 2p √(α₁α₂) u; its stationary points are 4u(u² - 1) + 2p √(α₁α₂) = 0
+        mean = float(np.sqrt(np.prod(alpha)))
+        u = max(np.roots([4.0, 0.0, -4.0, 2 * p * mean]).real)
+        a, b = np.sqrt(u * mean / alpha)
+        layers = [nn.Linear(1, 1, bias=False, dtype="float64", rng=0) for _ in range(4)]
+        net = nn.Sequential(layers[0], layers[1], nn.ReLU(), layers[2], layers[3])
+        net = net.with_weights({i: np.array([[v]]) for i, v in enumerate((a, a, b, b))})
+        where = f"α = {alpha.tolist()}"
+        size = 2 * p * mean
+        _, G7 = objective(net, x, x, alpha * p / 2, K)
+        yield Identity(f"∇J₇(W) = 0, {where}", max(abs(float(g[0, 0])) for g in G7) / size)
+        _, G8 = objective(rescaled(net, beta, K), x, x, np.full(2, lam), K)
+        yield Identity(f"∇J₈(βW) = 0, {where}", max(abs(float(g[0, 0])) for g in G8) / size)
+        _, G8 = objective(net, x, x, np.full(2, lam), K)
+        yield Counterexample(f"∇J₈(W) ≠ 0, {where}", max(abs(float(g[0, 0])) for g in G8) / size, 1e-12)
+        yield Counterexample(f"max |β_l - 1| > 0, {where}", float(np.max(abs(beta - 1))), 0.0)
+
+
+# ---- training
+
+
+def trained(A: Matrix, start: Sequence[Matrix], threshold: float, h: float, steps: int) -> nn.Sequential:
+    """Gradient descent on ½‖W - A‖_F² + (threshold/2) Σ ‖Wⁱ‖_F² over compositions W, from a start (first layer first).
+
+    Targets are A at x = I: the mean squared error is ‖W - A‖_F²/(mn), and weight decay wd adds (wd/2) Σ ‖Wⁱ‖_F², so
+    that wd = 2 threshold/(mn) and the learning rate is h mn/2.
+    """
+    m, n = A.shape
+    layers = [nn.Linear(W.shape[1], W.shape[0], bias=False, dtype="float64", rng=0) for W in start]
+    net = nn.Sequential(*layers).with_weights(dict(enumerate(start)))
+    nn.train(
+        net, np.eye(n), np.ascontiguousarray(A.T), loss=nn.MSELoss(),
+        optimizer=nn.SGD(h * m * n / 2, weight_decay=2 * threshold / (m * n)),
+        method=Galerkin(), epochs=steps, batch_size=n, rng=0,
+    )  # fmt: skip
+    return net
+
+
+def composed(net: nn.Sequential) -> Matrix:
+    """W_N ... W_1."""
+    return product(list(net.weights)[::-1])
+
+
+@check("s3-training-2", "Training N = 2 factors with weight decay is soft thresholding", expect="holds")
+def soft_threshold(quick: bool) -> Iterator[Finding]:
+    """½‖W - A‖² with A 5 x 4, σ = 2, 1.5, 1, 0.2 and τ = 0.6, from a large random start and from a small one, 900 steps
+    of gradient descent: W is UΣ'Vᵀ with σ' = max(σ - τ, 0); the decay of the factors is the nuclear norm."""
+    rng = np.random.default_rng(4)
+    U, s, V = target(rng, 5, 4, (2.0, 1.5, 1.0, 0.2))
+    A, tau = (U * s) @ V.T, 0.6
+    exact = (U * np.maximum(s - tau, 0)) @ V.T
+    for size in (0.3,) if quick else (0.3, 0.02, 1.0):
+        start = [size * rng.standard_normal((4, 4)), size * rng.standard_normal((5, 4))]
+        net = trained(A, start, tau, 0.2, 900)
+        W = composed(net)
+        yield Identity(f"soft threshold, start {size:g}", float(np.linalg.norm(W - exact)), 1e-12)
+        yield Identity(
+            f"decay, start {size:g}", relative(decay(list(net.weights)) / 2, nuclear_norm(exact)), 1e-12
+        )
+
+
+def least(sigma: float, kappa: float) -> float:
+    """The global minimiser x ≥ 0 of (x - σ)²/2 + (3κ/2) x^(2/3): 0, or x = t³ with t⁴ - σt + κ = 0."""
+    roots = np.roots([1.0, 0.0, 0.0, -sigma, kappa])
+    points = [0.0, *(float(z.real) ** 3 for z in roots if abs(z.imag) < 1e-9 and z.real > 0)]
+    return min(points, key=lambda x: 0.5 * (x - sigma) ** 2 + 1.5 * kappa * x ** (2 / 3))
+
+
+def balanced(U: Matrix, s: Matrix, V: Matrix, noise: float, rng: np.random.Generator) -> list[Matrix]:
+    """Three factors of U diag(s) Vᵀ, first layer first, each with noise."""
+    R = factors_of(U, s, V, (2.0, 2.0, 2.0))[::-1]
+    return [X + noise * rng.standard_normal(X.shape) for X in R]
+
+
+@check(
+    "s3-training-3",
+    "Training N = 3 factors with weight decay: the Schatten penalty with p = 2/3",
+    expect="holds",
+)
+def three_factors(quick: bool) -> Iterator[Finding]:
+    """The same A and κ = 0.25 with three factors, from a start near 1.5 A: the singular values are the global
+    minimisers of (x - σ)²/2 + (3κ/2) x^(2/3), the singular vectors those of A, and the decay is 3 ‖W‖_p^p."""
+    rng = np.random.default_rng(5)
+    U, s, V = target(rng, 5, 4, (2.0, 1.5, 1.0, 0.2))
+    A, kappa = (U * s) @ V.T, 0.25
+    exact = (U * [least(x, kappa) for x in s]) @ V.T
+    for noise in (0.05,) if quick else (0.05, 0.0, 0.1):
+        net = trained(A, balanced(U, 1.5 * s, V, noise, rng), kappa, 0.15, 900)
+        W = composed(net)
+        yield Identity(f"minimiser, noise {noise:g}", float(np.linalg.norm(W - exact)), 1e-12)
+        p = 2 / 3
+        yield Identity(
+            f"decay, noise {noise:g}",
+            relative(decay(list(net.weights)) / 3, schatten_norm(exact, p) ** p),
+            1e-12,
+        )
+
+
+@check(
+    "s3-training-local",
+    "Decay on N = 3 factors finds the minimiser of the Schatten penalty",
+    expect="fails as printed",
+)
+def collapse(quick: bool) -> Iterator[Finding]:
+    """The same from a small start: W goes to 0, a local minimum whose objective is above that of the Schatten penalty;
+    with two factors (τ of the same size) it does not."""
+    rng = np.random.default_rng(6)
+    U, s, V = target(rng, 5, 4, (2.0, 1.5, 1.0, 0.2))
+    A, kappa = (U * s) @ V.T, 0.25
+    x = np.array([least(a, kappa) for a in s])
+    best = 0.5 * float(np.sum((x - s) ** 2)) + 1.5 * kappa * schatten_norm(np.diag(x), 2 / 3) ** (2 / 3)
+    for size in (0.02,) if quick else (0.02, 0.005):
+        start = [size * rng.standard_normal(shape) for shape in ((4, 4), (4, 4), (5, 4))]
+        net = trained(A, start, kappa, 0.15, 900)
+        yield Identity(f"W = 0, start {size:g}", float(np.linalg.norm(composed(net))), 1e-12)
+        value = 0.5 * float(np.linalg.norm(composed(net) - A) ** 2) + kappa / 2 * decay(list(net.weights))
+        yield Counterexample(f"objective > least, start {size:g}", value, best)
+    if not quick:
+        two = trained(A, [size * rng.standard_normal((4, 4)) for size in (0.1,)] + [0.1 * rng.standard_normal((5, 4))],
+                      kappa, 0.2, 900)  # fmt: skip
+        yield Identity(
+            "two factors", float(np.linalg.norm(composed(two) - (U * np.maximum(s - kappa, 0)) @ V.T)), 1e-12
+        )
+
+
+# ---- truncation
+
+
+def layer_values(net: nn.Sequential) -> list[Matrix]:
+    """The singular values of each weight."""
+    return [np.linalg.svd(W, compute_uv=False) for W in net.weights]
+
+
+@check("s3-lsvt", "LSVT: the truncation of each layer is its best approximation", expect="holds")
+def local_truncation(quick: bool) -> Iterator[Finding]:
+    """Square and rectangular weights: ‖W - W_r‖_F is the root of the sum of the squares of what is dropped (Eckart and
+    Young), and W_r keeps the leading part of the decomposition."""
+    rng = np.random.default_rng(7)
+    for widths in ((12, 12, 12), (9, 14, 5)):
+        net = nn.mlp(widths, dtype="float64", rng=rng)
+        values = layer_values(net)
+        for share in (0.25, 0.5) if quick else (0.1, 0.25, 0.5, 0.75):
+            ranks = local_ranks(values, share=share)
+            cut = nn.to_lowrank(net, rank=list(ranks))
+            for i, (W, Y, s, r) in enumerate(zip(net.weights, cut.weights, values, ranks, strict=True)):
+                where = f"{widths}, layer {i}, share {share:g}"
+                dropped = float(np.linalg.norm(s[r:]))
+                yield Identity(
+                    f"error, {where}", abs(float(np.linalg.norm(W - Y.to_dense())) - dropped) / s[0]
+                )
+                U, t, Vh = np.linalg.svd(W)
+                yield Identity(
+                    f"W_r, {where}", float(np.linalg.norm(Y.to_dense() - (U[:, :r] * t[:r]) @ Vh[:r])) / s[0]
+                )
+
+
+@check(
+    "s3-gsvt", "GSVT: ranks that do not depend on the scale of a layer, at least one in each", expect="holds"
+)
+def global_truncation(quick: bool) -> Iterator[Finding]:
+    """ReLU networks whose layers are scaled by c₁, c₂, c₃ with product 1, c from 1e-3 to 1e3 (powers of two, so that
+    rounding does not differ): the same ranks, all positive, and the same function after truncation."""
+    rng = np.random.default_rng(8)
+    for case in range(2 if quick else 8):
+        layers = [
+            nn.Linear(a, b, bias=False, dtype="float64", rng=rng) for a, b in ((10, 12), (12, 9), (9, 4))
+        ]
+        net = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
+        j, k = (int(v) for v in rng.integers(2, 11, 2))
+        scaled = net.with_weights(
+            {i: W * 2.0**e for i, (W, e) in enumerate(zip(net.weights, (j, -j - k, k), strict=True))}
+        )
+        x = rng.standard_normal((6, 10))
+        for share in (0.3, 0.6):
+            ranks, others = global_ranks(layer_values(net), share), global_ranks(layer_values(scaled), share)
+            where = f"case {case}, share {share:g}"
+            yield Identity(
+                f"ranks, {where}", float(max(abs(a - b) for a, b in zip(ranks, others, strict=True)))
+            )
+            yield Identity(f"layers without a rank, {where}", float(sum(r < 1 for r in (*ranks, *others))))
+            a, b = (nn.to_lowrank(f, rank=list(r)).predict(x) for f, r in ((net, ranks), (scaled, others)))
+            yield Identity(f"function, {where}", float(np.linalg.norm(a - b) / np.linalg.norm(a)))
+
+
+def isvt_net(rng: np.random.Generator) -> tuple[nn.Sequential, Matrix, Matrix]:
+    """A network of three dense layers and some data."""
+    net = nn.mlp((24, 40, 30, 5), dtype="float64", rng=rng)
+    return net, rng.standard_normal((20, 24)), rng.standard_normal((20, 5))
+
+
+@check(
+    "s3-isvt-printed",
+    "ISVT: dropping 500 parameters' worth of singular values saves 500",
+    expect="fails as printed",
+)
+def iterative_printed(quick: bool) -> Iterator[Finding]:
+    """From a dense layer the smallest ⌈500/(m + n)⌉ singular values are dropped and the rest kept as factors: the
+    network has more parameters than before, not 500 fewer."""
+    rng = np.random.default_rng(9)
+    net, _, _ = isvt_net(rng)
+    for i, W in enumerate(net.weights[:2]):
+        m, n = W.shape
+        rank = min(m, n) - -(-500 // (m + n))
+        ranks: list[int | None] = [None] * len(net.weights)
+        ranks[i] = rank
+        cut = nn.to_lowrank(net, rank=ranks)
+        dropped = np.linalg.svd(W, compute_uv=False)[rank:]
+        size = abs(float(np.linalg.norm(W - cut.weights[i].to_dense())) - float(np.linalg.norm(dropped)))
+        yield Identity(f"dropped, layer {i}", size)
+        yield Counterexample(
+            f"parameters > those before - 500, layer {i}, rank {rank}",
+            cut.parameter_count(), net.parameter_count() - 500,
+        )  # fmt: skip
+        yield Counterexample(
+            f"parameters > those before, layer {i}, rank {rank}", cut.parameter_count(), net.parameter_count()
+        )
+
+
+@check(
+    "s3-isvt",
+    "ISVT with min(mn, r (m + n)): every round saves what it promises",
+    expect="corrected form holds",
+)
+def iterative(quick: bool) -> Iterator[Finding]:
+    """500 and 100 parameters a round from the same network: what `dlra.nn` counts after each round, that no other layer
+    would have cost less, and that a weight is dense or below mn/(m + n)."""
+    rng = np.random.default_rng(10)
+    net, x, y = isvt_net(rng)
+    shapes = [W.shape for W in net.weights]
+    full = tuple(min(shape) for shape in shapes)
+
+    def cut(ranks: Sequence[int]) -> nn.Sequential:
+        return nn.to_lowrank(net, rank=list(ranks))
+
+    for wanted, budget in ((500, net.parameter_count() // 2), (100, net.parameter_count() // 3)):
+        tried: list[tuple[float, tuple[int, ...]]] = []
+
+        def loss(ranks: tuple[int, ...], tried: list[tuple[float, tuple[int, ...]]] = tried) -> float:
+            tried.append((cut(ranks).loss_and_gradient(x, y, nn.MSELoss())[0], ranks))
+            return tried[-1][0]
+
+        last = iterative_ranks(shapes, loss, budget, per_round=wanted)
+        path = list(rounds(full, tried))
+        for k, (before, after) in enumerate(itertools.pairwise([full, *path])):
+            saved = cut(before).parameter_count() - cut(after).parameter_count()
+            yield Inequality(f"{wanted} ≤ saved, round {k}", wanted, saved)
+        yield Identity(f"{wanted}: ends at the least loss of each round", float(path[-1] != last))
+        yield Inequality(f"{wanted}: budget", cut(last).parameter_count(), budget)
+        for i, (r, (m, n)) in enumerate(zip(last, shapes, strict=True)):
+            size = 0.0 if r == min(m, n) else float(r * (m + n))
+            yield Inequality(f"{wanted}: dense, or r (m + n) < mn, layer {i}", size, m * n - 1.0)
+
+
+def rounds(now: tuple[int, ...], tried: Sequence[tuple[float, tuple[int, ...]]]) -> Iterator[tuple[int, ...]]:
+    """The ranks of least loss of each round. The ranks tried in a round differ from those before in one layer each, in
+    the order of the layers."""
+    several: list[tuple[float, tuple[int, ...]]] = []
+    layer = -1
+    for value, ranks in tried:
+        changed = [i for i, (a, b) in enumerate(zip(now, ranks, strict=True)) if a != b]
+        if len(changed) != 1 or changed[0] <= layer:
+            now = min(several, key=lambda item: item[0])[1]
+            yield now
+            several = []
+            changed = [i for i, (a, b) in enumerate(zip(now, ranks, strict=True)) if a != b]
+        several.append((value, ranks))
+        layer = changed[0]
+    if several:
+        yield min(several, key=lambda item: item[0])[1]
