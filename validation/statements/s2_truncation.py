@@ -66,7 +66,7 @@ def tail(s: np.ndarray, rank: int) -> float:
 
 
 def equality_case() -> LowRank:
-    """Singular values 10, 4, 3, exactly: the tail of 4 and 3 is 5."""
+    """Singular values 10, 4, 3: the tail of 4 and 3 is 5."""
     eye = np.eye(6)
     return LowRank(eye[:, [4, 0, 2]], np.diag([10.0, 4.0, 3.0]), eye[:, [1, 5, 3]])
 
@@ -74,7 +74,8 @@ def equality_case() -> LowRank:
 @check("s2-3-8", "(3.8): |Y* - Y₁| = (Σ removed σ²)^½ ≤ ϑ", expect="sharp")
 def dropped(quick: bool) -> Iterator[Finding]:
     """dlra.linalg.truncate on matrices with known singular values; what it says it has discarded, the difference of the
-    dense matrices, and the tail of the known values agree. (10, 4, 3) with ϑ = 5 is the case of equality."""
+    dense matrices, and the tail of the known values agree. (10, 4, 3) with ϑ = 5, but for roundoff, is
+    the case of equality."""
     for label, Y, s, theta, options in starts(quick):
         Y1, discarded = truncate(Y, **options)
         difference = norm(Y.to_dense() - Y1.to_dense())
@@ -82,7 +83,7 @@ def dropped(quick: bool) -> Iterator[Finding]:
         yield Identity(f"tail: {label}", abs(difference - tail(s, Y1.rank)) / norm(s))
         yield Identity(f"discarded: {label}", abs(difference - discarded) / norm(s))
     Y = equality_case()
-    Y1, _ = truncate(Y, atol=5.0)
+    Y1, _ = truncate(Y, atol=5.0 * (1 + ROUNDING))
     yield Inequality("(10, 4, 3), ϑ = 5", norm(Y.to_dense() - Y1.to_dense()), 5.0, trivial=norm(Y.S))
     yield Identity("(10, 4, 3), ϑ = 5: rank 1", float(abs(Y1.rank - 1)))
 
