@@ -373,7 +373,7 @@ def collapse(quick: bool) -> Iterator[Finding]:
         yield Counterexample(f"objective > least, start {size:g}", value, best)
     if not quick:
         two = trained(A, [size * rng.standard_normal((4, 4)) for size in (0.1,)] + [0.1 * rng.standard_normal((5, 4))],
-                      kappa, 0.2, 900)  # fmt: skip
+                      kappa, 0.2, 2500)  # fmt: skip
         yield Identity(
             "two factors", float(np.linalg.norm(composed(two) - (U * np.maximum(s - kappa, 0)) @ V.T)), 1e-12
         )
