@@ -57,9 +57,35 @@ def tightest(findings: Iterable[Finding]) -> Inequality | Counterexample | Ident
 
 
 def slopes(findings: Iterable[Finding]) -> str:
-    """Wanted and seen slopes: "2 (2.00)"; "≥ 1 (1.32)" for one-sided claims."""
-    found = [f for f in findings if isinstance(f, Slope)]
-    return ", ".join(f"{'≥ ' if f.at_least else ''}{f.wanted:g} ({f.seen:.2f})" for f in found)
+    """Wanted and seen slopes: "2 (1.99 to 2.00)"; "≥ 1 (1.32)" for one-sided claims."""
+    seen: dict[str, list[float]] = {}
+    for f in findings:
+        if isinstance(f, Slope):
+            seen.setdefault(f"{'≥ ' if f.at_least else ''}{f.wanted:.3g}", []).append(f.seen)
+    return ", ".join(f"{wanted} ({_range(values)})" for wanted, values in seen.items())
+
+
+def _range(values: list[float]) -> str:
+    low, high = (f"{x:.2f}" for x in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
+
+
+SHOWN = 6
+"""Findings that the page shows at once; the others unfold."""
+
+
+def telling(findings: list[Finding]) -> tuple[list[Finding], list[Finding]]:
+    """The findings in two parts: what is wrong, slopes, and the tightest of the others; and the rest."""
+    if len(findings) <= SHOWN + 2:
+        return findings, []
+    first = [f for f in findings if not f.ok or isinstance(f, Slope)][: 2 * SHOWN]
+    others = [f for f in findings if f not in first and not isinstance(f, Slope)]
+    vacuous = [f for f in others if isinstance(f, Inequality) and f.vacuous]
+    ranked = [f for f in others if f not in vacuous]
+    ranked.sort(key=lambda f: -1.0 if math.isnan(f.ratio) else f.ratio, reverse=True)  # type: ignore[union-attr]
+    chosen = ranked[:SHOWN] + vacuous[:2]
+    shown = [f for f in findings if f in first or f in chosen]
+    return shown, [f for f in findings if f not in shown]
 
 
 def killed(result: Result) -> str:
@@ -225,13 +251,11 @@ def html(run: Run, drawn: dict[str, bytes]) -> str:
         run=run,
         mutants=MUTANTS,
         killers=killers,
-        columns=[
-            check for check in run.checks() if check.name in run.results and run.results[check.name].mutants
-        ],
         fates={name: {m.mutant: m.how for m in result.mutants} for name, result in run.results.items()},
         images=images,
         tightest=tightest,
         slopes=slopes,
+        telling=telling,
         killed=killed,
         when=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(run.started)),
         machine=machine(),
@@ -325,7 +349,7 @@ def markdown(run: Run) -> str:
         ),
     ]  # fmt: skip
     for module, several in run.wanted.items():
-        head = several[0].statement.strip().splitlines()[0]
+        head = several[0].statement.strip().splitlines()[0].rstrip(".")
         rows = [[_cell(c) for c in row(run, check)] for check in several]
         parts += [f"## {head}", f"`validation/statements/{module}.py`", pages.table(COLUMNS, rows)]
     changed = [c for c in run.checks() if c.adjusted]
