@@ -133,7 +133,7 @@ def span(U: Matrix, V: Matrix, Z: Matrix) -> Matrix:
     return U @ (U.conj().T @ Z @ V) @ V.conj().T
 
 
-@check("s2-5-9", "(5.9): Y* = Y₀ + h P_U* f(Y₀) P_V* with Euler substeps", expect="holds")
+@check("s2-eq-5-9", "(5.9): Y* = Y₀ + h P_U* f(Y₀) P_V* with Euler substeps", expect="holds")
 def euler_step(quick: bool) -> Iterator[Finding]:
     """All cases, h from 1e-4 to 10, dense S₀; U* and V* are read off the untruncated result. Relative to |Y₀| + h
     |f|."""
@@ -146,7 +146,7 @@ def euler_step(quick: bool) -> Iterator[Finding]:
             yield Identity(f"{c.label}, h = {h:g}", difference)
 
 
-@check("s2-5-13", "(5.13): P(Y₀) [P_U* f(Y₀) P_V*] = P(Y₀) f(Y₀)", expect="holds")
+@check("s2-eq-5-13", "(5.13): P(Y₀) [P_U* f(Y₀) P_V*] = P(Y₀) f(Y₀)", expect="holds")
 def tangent_part(quick: bool) -> Iterator[Finding]:
     """As before, with P_U* f(Y₀) P_V* taken from the increment (Y* - Y₀)/h: relative to |Y₀|/h + |f|. Then with the
     projectors of the bases themselves, relative to |f|."""
@@ -163,7 +163,7 @@ def tangent_part(quick: bool) -> Iterator[Finding]:
                 yield Identity(f"projectors: {c.label}, h = {h:g}", difference)
 
 
-@check("s2-3-7", "(3.7): U₀ and V₀ lie in the spans of U* and V*", expect="holds")
+@check("s2-eq-3-7", "(3.7): U₀ and V₀ lie in the spans of U* and V*", expect="holds")
 def spans(quick: bool) -> Iterator[Finding]:
     """|(I - P_U*) U₀| and |(I - P_V*) V₀| of untruncated steps with Euler and Runge-Kutta substeps, h from 1e-6 to
     10."""
@@ -225,7 +225,7 @@ def projected(Y: LowRank, Z: Matrix, method: Any) -> Matrix:
     return dlra.step(lambda t, X: Z, 0.0, 1.0, Y, method).to_dense() - Y.to_dense()
 
 
-@check("s2-3-6", "(3.6): P(Y) is the orthogonal projection on the tangent space", expect="holds")
+@check("s2-eq-3-6", "(3.6): P(Y) is the orthogonal projection on the tangent space", expect="holds")
 def projector(quick: bool) -> Iterator[Finding]:
     """P(Y)Z is what an Euler step of the parallel integrator, and of the projected Euler method, adds to Y. It is
     (3.6); idempotent; self-adjoint, Re⟨P(Y)Z, X⟩ = Re⟨Z, P(Y)X⟩; and the limit of (R(Y + sZ) - R(Y - sZ))/(2s), R the

@@ -71,7 +71,7 @@ def equality_case() -> LowRank:
     return LowRank(eye[:, [4, 0, 2]], np.diag([10.0, 4.0, 3.0]), eye[:, [1, 5, 3]])
 
 
-@check("s2-3-8", "(3.8): |Y* - Y₁| = (Σ removed σ²)^½ ≤ ϑ", expect="sharp")
+@check("s2-eq-3-8", "(3.8): |Y* - Y₁| = (Σ removed σ²)^½ ≤ ϑ", expect="sharp")
 def dropped(quick: bool) -> Iterator[Finding]:
     """dlra.linalg.truncate on matrices with known singular values; what it says it has discarded, the difference of the
     dense matrices, and the tail of the known values agree. (10, 4, 3) with ϑ = 5, but for roundoff, is
@@ -89,7 +89,7 @@ def dropped(quick: bool) -> Iterator[Finding]:
 
 
 @check(
-    "s2-3-8-maximal",
+    "s2-eq-3-8-maximal",
     "As many singular values as possible are removed: the next tail exceeds ϑ",
     expect="sharp",
 )
@@ -104,7 +104,7 @@ def maximal(quick: bool) -> Iterator[Finding]:
         yield Identity(f"largest kept: {label}", norm(kept - s[: Y1.rank]) / norm(s))
 
 
-@check("s2-3-8-rank-one", "One singular value stays where |S*| ≤ ϑ", expect="holds")
+@check("s2-eq-3-8-rank-one", "One singular value stays where |S*| ≤ ϑ", expect="holds")
 def rank_one(quick: bool) -> Iterator[Finding]:
     """ϑ from |S*| to 1000 |S*|, in dlra.linalg.truncate and in a step: rank 1, by the largest value, and (3.8)
     holds."""
@@ -123,7 +123,7 @@ def rank_one(quick: bool) -> Iterator[Finding]:
             yield Identity(f"step, rank: {label}", float(abs(Y2.rank - 1)))
 
 
-@check("s2-3-8-step", "(3.8) in a step: |Y* - Y₁| ≤ ϑ, and no more could be removed", expect="sharp")
+@check("s2-eq-3-8-step", "(3.8) in a step: |Y* - Y₁| ≤ ϑ, and no more could be removed", expect="sharp")
 def in_a_step(quick: bool) -> Iterator[Finding]:
     """Steps with atol = ϑ beside the untruncated step from the same start, Euler and Runge-Kutta substeps. ϑ lies
     just above and just below tails of Y*, and between them."""
