@@ -109,7 +109,7 @@ def counts(quick: bool) -> tuple[int, ...]:
 @check("s2-4-global", "Fan with δ = 0: |W(T) - Y_n| ≤ G [4LBh + 2ε + 4C + ϑ/h]", expect="holds")
 def global_error(quick: bool) -> Iterator[Finding]:
     """Tangent fields over T = 1/2, the same sample in all steps, one of ε and C switched on at a time. Slope 1 in h
-    where ε = C = 0. With 8 steps and C the right side says nothing."""
+    where ε = C = 0. With 2 steps the right side says nothing."""
     for label, options, theta, order in CASES:
         for shape, family, Y0, W in families(quick, options):
             errors = []
