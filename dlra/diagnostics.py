@@ -128,9 +128,9 @@ class Diagnosis:
     def local_error(self, h: float) -> float:
         """The bound of what a step of length h of augmented BUG adds, without truncation.
 
-        (3/2 + 1/√2) L B h² + eps h: lemmas 4.4 and 4.5 of Hnatiuk et al. with sharper constants (docs, theory).
+        (1 + 1/√2) L B h² + eps h: the local error bound of Hnatiuk et al., section 4, sharpened (docs, theory).
         """
-        return (1.5 + math.sqrt(0.5)) * self.L * self.B * h * h + self.eps * abs(h)
+        return (1 + math.sqrt(0.5)) * self.L * self.B * h * h + self.eps * abs(h)
 
     @property
     def bounds(self) -> list[Bound]:

@@ -182,7 +182,7 @@ class Solution:
     def diagnosed(self, found: Diagnosis) -> Solution:
         """Return the solution with the parts of ``errors`` that the run could not estimate taken from a bound.
 
-        With a fixed step nothing estimates the time part: in its place comes the bound (3/2 + 1/√2) L B h² of the local
+        With a fixed step nothing estimates the time part: in its place comes the bound (1 + 1/√2) L B h² of the local
         error of augmented BUG, with the constants that :func:`dlra.diagnostics.diagnose` has seen; in the place of a
         normal part that the method does not see, eps a unit of time.
 
