@@ -16,7 +16,7 @@ from validation.families import Family, dense_start
 from validation.flows import normal_part, tangent
 from validation.manufactured import normal
 
-__all__ = ["Step", "advanced", "loss_step", "size", "tangent_target"]
+__all__ = ["Step", "advanced", "loss_step", "size", "starts", "tangent_target"]
 
 Matrix = np.ndarray
 

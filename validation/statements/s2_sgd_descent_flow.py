@@ -20,7 +20,7 @@ is ⟨P⁺RP⁺, P⁺rP⁺⟩ ≤ ε²):
 α is not positive in general: it is zero where P(Y₀)F(Y₀) = 0, and no positive constant can take its place.
 
 **Use.** Descent is promised for h < |PF|²/(2LB²), up to ε² and θ; with exact substeps or Euler steps alike
-(theorem 5.3), so that more than one gradient a step buys nothing here.
+(theorem 5.3), so that in this bound more than one gradient a step buys nothing.
 """
 
 from __future__ import annotations
