@@ -24,10 +24,13 @@ from dlra.integrators import (
     galerkin,
     midpoint_bug,
     parallel_bug,
+    projected_runge_kutta,
     projector_splitting,
     runge_kutta_bug,
     second_order_parallel_bug,
 )
+from dlra.integrators._protocol import Ask, StepResult
+from dlra.integrators._runge_kutta import ExplicitRungeKutta
 from dlra.lowrank import BOTH, LowRank
 from dlra.nn import _training, convolution, layers, losses, optimizers, pruning, schedules
 from dlra.nn._gradient import RowProduct
@@ -592,3 +595,52 @@ def _(original: Any) -> Any:
         return original(self, phase, **options) - sum(max(0, s) for s in surplus)
 
     return parameter_count
+
+
+# ---- other integrators
+
+
+def _is_stage(self: Any, Ys: Any, h: float, weights: Any, Zs: Any, error: Any = None) -> bool:
+    return tuple(weights) != tuple(self.scheme.b)
+
+
+@mutant("stages that stay at the start", (ExplicitRungeKutta, "retracted"), matters=_is_stage)
+def _(original: Any) -> Any:
+    """All stages of a Runge-Kutta scheme are evaluated at Y₀."""
+
+    def retracted(self: Any, Ys: Any, h: float, weights: Any, Zs: Any, error: Any = None) -> Any:
+        if _is_stage(self, Ys, h, weights, Zs):
+            return Ys, 0.0, 0.0
+        return original(self, Ys, h, weights, Zs, error)
+
+    return retracted
+
+
+@mutant("tangent projection without the third term", (projected_runge_kutta, "tangent_vector"))
+def _(original: Any) -> Any:
+    """U UᴴF + F V Vᴴ in the place of U UᴴF + F V Vᴴ - U UᴴF V Vᴴ."""
+    return lambda Y, C, R, X: original(Y, C, R, 0.0 * X)
+
+
+@mutant("inverse of the core", (bug.BUG, "step"))
+def _(original: Any) -> Any:
+    """Euler's method for U' = (I - UUᴴ) F V S⁻¹, V' alike and S' = UᴴFV in the place of fixed-rank BUG: of first order
+    too, but with constants that grow as singular values fall."""
+
+    def step(self: Any, t: float, h: float, Ys: Any, field: Any) -> Any:
+        values = yield [Ask("start", t, Ys)]
+        new = []
+        for Y, F in zip(Ys, values[0], strict=True):
+            if not isinstance(Y, LowRank):
+                new.append(Y + h * F)
+                continue
+            U, S, V = Y.factors
+            FV, FhU = F @ V, F.H @ U
+            inverse = np.linalg.inv(S)
+            X = H(U) @ FV
+            U1 = linalg.qr(U + h * (FV - U @ X) @ inverse)
+            V1 = linalg.qr(V + h * (FhU - V @ H(X)) @ H(inverse))
+            new.append(LowRank._make(U1[0], U1[1] @ (S + h * X) @ H(V1[1]), V1[0], BOTH))
+        return StepResult(tuple(new))
+
+    return step
