@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from dlra import nn
 from validation.families import Family
 from validation.manufactured import normal
 
-__all__ = ["quadratic_form", "tangent_field_of"]
+__all__ = ["quadratic_form", "softmax_layer", "tangent_field_of"]
 
 Matrix = np.ndarray
 
@@ -61,3 +62,27 @@ def quadratic_form(m: int, n: int, *, convex: bool, seed: int = 0) -> Family:
         return 0.5 * float(np.vdot(Y - Z, A @ (Y - Z) @ B))
 
     return Family([F], B=np.inf, L=1.0, eps=np.inf, C=0.0, shape=(m, n), losses=[loss], mean=F)
+
+
+def softmax_layer(m: int, n: int, *, batch: int = 30, seed: int = 0) -> Family:
+    """The cross entropy of one fully connected layer z = Y x with m classes, as dlra.nn computes it.
+
+    The derivative by z of one sample is a difference of two probability vectors, at most √2; its Jacobian is at most
+    1/2. So B = √2 max |x|, and L = λmax(XᵀX/batch)/2 for rows x of X. Convex, not negative. eps: infinite here.
+    """
+    rng = np.random.default_rng(seed)
+    X, y, entropy = rng.standard_normal((batch, n)), rng.integers(m, size=batch), nn.CrossEntropyLoss()
+
+    def F(Y: Matrix) -> Matrix:
+        return -entropy.with_derivative(X @ Y.T, y)[1].T @ X
+
+    return Family(
+        [F],
+        B=float(np.sqrt(2) * np.linalg.norm(X, axis=1).max()),
+        L=float(np.linalg.norm(X, 2)) ** 2 / batch / 2,
+        eps=np.inf,
+        C=0.0,
+        shape=(m, n),
+        losses=[lambda Y: entropy(X @ Y.T, y)],
+        mean=F,
+    )

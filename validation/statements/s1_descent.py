@@ -28,7 +28,7 @@ the descent lemma, with G = U¹ᵀ ∇L(Y⁰) V¹:
 
 with equality for L(Y) = L|Y - A|²/2 and θ = 0. For convex quadratics with eigenvalues λ <= L the printed form holds
 too: with α on the Euler step up to η = 2/L, since (1 - sλ)² <= 1 - ηλ/2 for s = min(η, 1/L); with α along the flow as
-long as e^{-2x} <= 1 - x/2 for x = ηL, up to 1.96/L. At 2.2/L the loss can rise.
+long as e^{-2x} <= 1 - x/2 for x = ηL, up to 1.96/L. At 2.2/L the loss rises.
 
 **Use.** Without truncation a step with η < 2/L never increases the loss (of the batch it is computed on); with it, the
 loss may rise by β θ: choose θ well below η |G|²/β, smaller and smaller towards a minimum. At a stationary point of rank
@@ -47,7 +47,7 @@ import dlra
 from dlra import AugmentedBUG, LowRank
 from validation.checks import Counterexample, Finding, Inequality, check
 from validation.families import Family, dense_start, quadratic_sum, root_sylvester
-from validation.families_s1 import quadratic_form
+from validation.families_s1 import quadratic_form, softmax_layer
 from validation.flows import rk4
 
 Matrix = np.ndarray
@@ -104,6 +104,7 @@ def _families(quick: bool) -> Iterator[tuple[str, Family, LowRank]]:
             where = f"{m} x {n}, seed {seed}"
             yield f"quadratic, {where}", quadratic_sum([rng.standard_normal((m, n))]), Y0
             yield f"convex, {where}", root_sylvester(m, n, eps=0.2, g=0.0, seed=seed), Y0
+            yield f"softmax layer, {where}", softmax_layer(m, n, seed=seed), Y0
             yield f"not convex, {where}", quadratic_form(m, n, convex=False, seed=seed), Y0
 
 
@@ -144,8 +145,8 @@ def _saddle(delta: float) -> Family:
 @check("s1-theorem-2-euler", "Theorem 2 for explicit Euler substeps", expect="fails as printed")
 def euler(quick: bool) -> Iterator[Finding]:
     """The two-dimensional loss of the derivation, where U¹ and V¹ span everything, with δ = η/4 (α on the Euler step)
-    and δ = η/2 (α along the flow). The exact decrease η (1 - δη/2) is confirmed; α² η, with α from below, exceeds
-    it."""
+    and δ = η/2 (α along the flow); a quadratic loss with η = 2.2/L. The exact decrease η (1 - δη/2) is confirmed; α² η,
+    with α from below, exceeds it."""
     for h in (0.3, 0.1) if quick else (0.3, 0.1, 0.03, 0.01):
         for way, delta in (("Euler step", h / 4), ("flow", h / 2)):
             family = _saddle(delta)
@@ -167,6 +168,14 @@ def euler(quick: bool) -> Iterator[Finding]:
             yield Counterexample(
                 f"α on the {way}, ηL = {h * family.L:.3f}, δ = {delta:g}", alpha**2 * h, decrease
             )
+    for m, n in ((10, 10), (12, 8)):
+        rng = np.random.default_rng(m)
+        family, Y0 = quadratic_sum([rng.standard_normal((m, n))]), dense_start(rng, m, n, (1.0, 0.4, 0.1))
+        _, Y1 = _step(family, Y0, 2.2, "euler", 0.0)
+        after, before = family.loss(Y1.to_dense()), family.loss(Y0.to_dense())
+        yield Counterexample(
+            f"|Y - A|²/2, {m} x {n}, ηL = 2.2: the loss after the step and before", after, before
+        )
 
 
 @check(
