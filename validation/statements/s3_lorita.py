@@ -17,8 +17,9 @@ together, ISVT removes 500 parameters in each round where that costs the least; 
 **Source.** Structure-preserving network compression via low-rank induced training through linear layers composition
 (LoRITa).
 
-**Assumptions.** As printed. For (7) and (8) also: no bias, or biases that are not penalised and scale with the
-cumulative product of β_lᴷ, and the same number K of factors in every layer.
+**Assumptions.** As printed. For (7) and (8) also: no bias (the paper leaves it out, "as it should not affect our
+conclusion"), or biases that are not penalised and scale with the cumulative product of β_lᴷ, and the same number K of
+factors in every layer.
 
 **Constants.** (4) is attained by R₁ = UΣ^(p/p₁), R_i = Σ^(p/p_i), R_N = Σ^(p/p_N) Vᵀ. Derived: K factors with squared
 Frobenius norms have p = 2/K in (4), so that (p/2) Σ ‖W_lⁱ‖_F² with p = 1/K has the minimum Σ σ^(2/K)/2, not Σ σ^(1/K);
@@ -243,6 +244,31 @@ def proposition_4_5(quick: bool) -> Iterator[Finding]:
             )
             size = max(float(np.linalg.norm(a)) for a in G7)
             yield Identity(f"gradients, {where}", off / size)
+
+
+@check(
+    "s3-4-5-biases",
+    "Proposition 4.5 for ReLU networks with biases left as they are",
+    expect="fails as printed",
+)
+def unscaled_biases(quick: bool) -> Iterator[Finding]:
+    """The weights times β_l, the biases first times the products of β_jᴷ, which leaves the outputs as they are, and
+    then unchanged: the outputs and J₈(βW) differ from those of W."""
+    rng = np.random.default_rng(11)
+    for widths, K in (((5, 7, 3), 2), ((4, 6, 5, 2), 3)):
+        net = relu_net(rng, widths, K, True)
+        x, y = rng.standard_normal((11, widths[0])), rng.standard_normal((11, widths[-1]))
+        alpha, p = rng.uniform(0.1, 3.0, len(widths) - 1), 2 / K
+        lam, beta = one_parameter(alpha, p)
+        other, z = rescaled(net, beta, K), net.predict(x)
+        scaled = float(np.linalg.norm(other.predict(x) - z) / np.linalg.norm(z))
+        yield Identity(f"outputs, biases scaled, {widths}", scaled)
+        other = other.with_members([*other.weights, *net.biases])
+        left = float(np.linalg.norm(other.predict(x) - z) / np.linalg.norm(z))
+        yield Counterexample(f"outputs, biases as they are, {widths}", left, 1e-12)
+        J7, _ = objective(net, x, y, alpha * p / 2, K)
+        J8, _ = objective(other, x, y, np.full(len(alpha), lam), K)
+        yield Counterexample(f"|J₈(βW) - J₇(W)|/J₇, {widths}", relative(J7, J8), 1e-12)
 
 
 @check("s3-4-5-printed", "Proposition 4.5: (7) and (8) share the same minimizers", expect="fails as printed")

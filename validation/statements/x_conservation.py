@@ -1,10 +1,11 @@
 """Beyond the four papers: what integrators conserve: norm, energy and symmetry.
 
 **Statement.** Let F(Y) = -i H[Y] with a self-adjoint linear map H. Then ‖Y‖ and ⟨Y, H[Y]⟩ are constant along Ẏ = F(Y).
-Projector splitting keeps ‖Y‖, and augmented BUG keeps both in each step before its truncation; with the truncation
-tolerance theta their drift after n steps is at most n theta for the norm. Fixed-rank BUG projects Y₀ onto its new
-bases, and loses norm at first order. If F(Yᴴ) = F(Y)ᴴ, a (skew-)Hermitian start stays so under the integrators of the
-BUG family and under projected Runge-Kutta methods, not under projector splitting of first order.
+Projector splitting keeps both, and so does augmented BUG in each step before its truncation; with the truncation
+tolerance theta the drift of the norm after n steps is at most n theta. Fixed-rank BUG projects Y₀ onto its new bases,
+and loses norm at first order. If F(Yᴴ) = F(Y)ᴴ, a Hermitian start stays so under the integrators of the BUG family and
+under projected Runge-Kutta methods, not under projector splitting of first order; if also F(-Y) = -F(Y), a
+skew-Hermitian one does.
 
 **Source.** C. Lubich, I. V. Oseledets, BIT Numer. Math. 54 (2014) 171-188. G. Ceruti, J. Kusch, C. Lubich, A
 rank-adaptive robust integrator for dynamical low-rank approximation, BIT Numer. Math. 62 (2022) 1149-1174. G. Ceruti,

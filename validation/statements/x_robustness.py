@@ -6,10 +6,13 @@ singular values of the solution: p = 1 for projector splitting, fixed-rank, augm
 midpoint and second-order parallel BUG.
 
 **Source.** E. Kieri, C. Lubich, H. Walach, Discretized dynamical low-rank approximation in the presence of small
-singular values, SIAM J. Numer. Anal. 54 (2016) 1020-1038. G. Ceruti, C. Lubich, BIT Numer. Math. 62 (2022) 23-44. G.
-Ceruti, J. Kusch, C. Lubich, BIT Numer. Math. 62 (2022) 1149-1174, and 64 (2024), A parallel rank-adaptive integrator
-for dynamical low-rank approximation, SIAM J. Sci. Comput. 46 (2024) B205-B228. G. Ceruti, L. Einkemmer, J. Kusch, C.
-Lubich, A robust second-order low-rank BUG integrator based on the midpoint rule, BIT Numer. Math. 64 (2024) 30.
+singular values, SIAM J. Numer. Anal. 54 (2016) 1020-1038 (splitting). G. Ceruti, C. Lubich, An unconventional robust
+integrator for dynamical low-rank approximation, BIT Numer. Math. 62 (2022) 23-44. G. Ceruti, J. Kusch, C. Lubich, A
+rank-adaptive robust integrator for dynamical low-rank approximation, BIT Numer. Math. 62 (2022) 1149-1174, and A
+parallel rank-adaptive integrator for dynamical low-rank approximation, SIAM J. Sci. Comput. 46 (2024) B205-B228. G.
+Ceruti, L. Einkemmer, J. Kusch, C. Lubich, A robust second-order low-rank BUG integrator based on the midpoint rule, BIT
+Numer. Math. 64 (2024) 30. J. Kusch, Second-order robust parallel integrators for dynamical low-rank approximation, BIT
+Numer. Math. 65 (2025), arXiv:2403.02834.
 
 **Assumptions.** Those of the sources. The field is F(t, Y) = A'(t) + g(Y) - g(A(t)) + eps E with an entrywise g, A(t)
 of rank r and |E| = 1. The second order of Strang splitting is observed for eps = 0, not proved. With eps = 0 the
@@ -93,7 +96,8 @@ def distance(method: Any, smallest: float, dtype: str, steps: int) -> float:
 def robustness(methods: Sequence[tuple[Any, int]], quick: bool) -> Iterator[Finding]:
     """20 x 20, complex and real, three singular values from 1 to σ_min.
 
-    Slope in h with 20 and 40 steps (80 too in full) at σ_min = 0.1 and eps = 0, against A(t); slopes in σ_min from 0.1
+    Slope in h with 20 and 40 steps (80 too in full) at σ_min = 0.1 and eps = 0, against A(t) (in the
+    real case at least p: there the constants of some methods nearly vanish); slopes in σ_min from 0.1
     to 1e-10 with 10 steps (and with 40 in full) and eps = 1e-3, against the flow of the field itself.
     """
     steps = (20, 40) if quick else (20, 40, 80)
@@ -103,7 +107,7 @@ def robustness(methods: Sequence[tuple[Any, int]], quick: bool) -> Iterator[Find
             where = f"{shown(method).strip('`')}, {dtype}"
             A, F = solution(0.1, dtype), field(0.1, dtype, 0.0)
             e = [error(final(F, A.state(), settled(method), 1 / k), A(1.0)) for k in steps]
-            yield Slope.of(f"in h, {where}", [1 / k for k in steps], e, p)
+            yield Slope.of(f"in h, {where}", [1 / k for k in steps], e, p, at_least=dtype == "float64")
             for k in (10,) if quick else (10, 40):
                 e = [distance(method, s, dtype, k) for s in sigmas]
                 yield Slope.of(
