@@ -622,7 +622,11 @@ def _(original: Any) -> Any:
     return lambda Y, C, R, X: original(Y, C, R, 0.0 * X)
 
 
-@mutant("inverse of the core", (bug.BUG, "step"))
+def _has_values(self: Any, t: float, h: float, Ys: Any, field: Any) -> bool:
+    return not field.increments
+
+
+@mutant("inverse of the core", (bug.BUG, "step"), matters=_has_values)
 def _(original: Any) -> Any:
     """Euler's method for U' = (I - UUᴴ) F V S⁻¹, V' alike and S' = UᴴFV in the place of fixed-rank BUG: of first order
     too, but with constants that grow as singular values fall."""
