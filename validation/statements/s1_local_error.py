@@ -22,8 +22,9 @@ bound). Nothing is assumed of the singular values.
     ĉ₁ = 2 (1 + C₂η e^{C₂η}) (3 e^{C₂η} + 4),
     ĉ₂ = 2 C₁C₂ [(1 + C₂η e^{C₂η}) (4 e^{C₂η} + 9) + e^{C₂η}],
 
-which tend to 14 and 28 C₁C₂ (the printed e^{Lη} is e^{C₂η}). What is known without the lemmas (derived): the range of
-U¹ contains K(η) = U⁰S⁰ + ∫ F V⁰, so that |(I - P_U¹) W⁰| <= C₁η, alike for V¹, and |W¹ - W⁰| <= C₁η; hence the left
+which tend to 14 and 28 C₁C₂ (the printed e^{Lη} is e^{C₂η}). In Lemma 2 already √2 θ will do (derived): W¹ - P_U¹W¹P_V¹
+= (I - P_U¹) W¹ + P_U¹W¹ (I - P_V¹), and the two are orthogonal. What is known without the lemmas (derived): the range
+of U¹ contains K(η) = U⁰S⁰ + ∫ F V⁰, so that |(I - P_U¹) W⁰| <= C₁η, alike for V¹, and |W¹ - W⁰| <= C₁η; hence the left
 sides are at most 2 C₁η, (1 + √2) C₁η and, both parts of U¹S¹V¹ᵀ - W¹ = -(W¹ - P_U¹W¹P_V¹) + P_U¹ ∫ (F(Y) - F(W)) P_V¹
 being orthogonal, √((1 + √2)² + 4) C₁η. Where the right sides are not below this, they say nothing: for ε = 0 and
 C₂η > 0.12 (Lemma 1), 0.09 (Lemma 2) or 0.10 (Lemma 3), roughly.
@@ -141,8 +142,12 @@ def lemma_1(quick: bool) -> Iterator[Finding]:
 
 @check("s1-lemma-2", "Lemma 2: |W¹ - U¹U¹ᵀW¹V¹V¹ᵀ| <= 2θ", expect="holds")
 def lemma_2(quick: bool) -> Iterator[Finding]:
-    """As Lemma 1."""
+    """As Lemma 1; and once more with √2 θ in the place of 2θ."""
     yield from _lemma(1)(quick)
+    for shape in SHAPES:
+        for label, family, Y0 in _starts(*shape, NOT_ZERO):
+            step = Step.of(family, Y0, 2.0**-8)
+            yield Inequality(f"√2 θ: {label}", step.left()[1], sqrt(2) * step.theta, step.trivial()[1])
 
 
 @check("s1-lemma-3", "Lemma 3: |U¹S¹V¹ᵀ - W¹| <= η (ĉ₁ ε + ĉ₂ η)", expect="holds")
