@@ -27,11 +27,10 @@ which tend to 14 and 28 C₁C₂ (the printed e^{Lη} is e^{C₂η}). In Lemma 2
 of U¹ contains K(η) = U⁰S⁰ + ∫ F V⁰, so that |(I - P_U¹) W⁰| <= C₁η, alike for V¹, and |W¹ - W⁰| <= C₁η; hence the left
 sides are at most 2 C₁η, (1 + √2) C₁η and, both parts of U¹S¹V¹ᵀ - W¹ = -(W¹ - P_U¹W¹P_V¹) + P_U¹ ∫ (F(Y) - F(W)) P_V¹
 being orthogonal, √((1 + √2)² + 4) C₁η. Where the right sides are not below this, they say nothing: for ε = 0 and
-C₂η > 0.12 (Lemma 1), 0.09 (Lemma 2) or 0.10 (Lemma 3), roughly.
+C₂η > 0.15 (Lemma 1), 0.09 (Lemma 2) or 0.10 (Lemma 3), roughly.
 
 **Use.** A step of BUG is wrong by O(η²) and by what F has outside of the tangent space, however small the singular
-values are. The constants themselves are far from what is seen (the bounds with 7ε and 13 C₁C₂ cannot be attained):
-trust the orders, not the size.
+values are. The constants themselves are far above what is seen: trust the orders, not the size.
 """
 
 from __future__ import annotations
