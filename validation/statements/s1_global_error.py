@@ -207,9 +207,10 @@ def sharper(quick: bool) -> Iterator[Finding]:
 
 @check("s1-theorem-1-slope", "Theorem 1: order 1 in η", expect="holds")
 def slope(quick: bool) -> Iterator[Finding]:
-    """ε = 0: the error falls like η, fixed-rank and rank-adaptive (ϑ = η²), for a convex loss and a tangential
-    field, square and not, real and complex. (With ϑ far below η² the rank grows where η is large, and the error there
-    is smaller than the order lets expect.)"""
+    """ε = 0: the error falls like η, fixed-rank and rank-adaptive, for a convex loss and a tangential field, square and
+    not, real and complex. ϑ = η²: far below it the rank grows where η is large, and the error there is smaller than the
+    order lets expect.
+    """
     hs = [2.0**-k for k in range(4, 7 if quick else 9)]
     for dtype, m, n in (("float64", 12, 12), ("complex128", 9, 9), ("float64", 14, 9))[: 2 if quick else 3]:
         Y0 = dense_start(np.random.default_rng(m), m, n, RANK_3, dtype)
