@@ -42,7 +42,7 @@ class Bound:
     trivial : float
         What is known without it.
     promise : str
-        What it says, in words.
+        What it says of the value, in words.
     proved_for : tuple of str
         The integrators for which it is proved; for others it is a comparison.
     """
@@ -144,46 +144,46 @@ class Diagnosis:
             2 * (1 + self.L * h * c) * (3 * c + 4) * self.eps
             + 2 * self.B * self.L * ((1 + self.L * h * c) * (4 * c + 9) + c) * h
         )
+        error = "the error at the end is at most"
         found = [
             Bound(
-                "error at the end, constants as printed",
-                "Schotthöfer et al. 2022, theorem 1",
+                "theorem 1, constants as printed",
+                "Schotthöfer et al. 2022",
                 fast * (printed + theta / h),
                 trivial,
-                "an error of at most this",
+                error,
                 ("BUG", "AugmentedBUG"),
             ),
             Bound(
-                "error at the end, sharper constants",
-                "Hnatiuk et al. 2024, section 4, sharpened; growth by L",
+                "sharper constants, growth by L",
+                "after Hnatiuk et al. 2024, section 4",
                 fast * (local + theta / h),
                 trivial,
-                "an error of at most this",
+                error,
             ),
             Bound(
-                "error at the end, growth as seen",
-                "the same, with the one-sided constant mu of the trajectory",
+                "sharper constants, growth by mu",
+                "the same, if errors grow as neighbouring states do",
                 slow * (local + theta / h),
                 trivial,
-                "an error of at most this, if errors grow as neighbouring states do",
+                error,
             ),
             Bound(
-                "what no smaller step removes",
-                "the same, its part eps",
+                "its part eps",
+                "the same",
                 slow * self.eps,
                 trivial,
-                "smaller steps and tolerances lead to this error; a higher rank lowers it",
+                "smaller steps and tolerances alone do not promise less than",
             ),
         ]
         if self.gradient:
-            worst = self._descent()
             found.append(
                 Bound(
-                    "change of the loss in a step, worst state seen",
-                    "Hnatiuk et al. 2024, theorem 5.3, sharpened",
-                    worst,
+                    "theorem 5.3, sharpened",
+                    "after Hnatiuk et al. 2024",
+                    self._descent(),
                     0.0,
-                    "the loss falls by at least the modulus of this",
+                    "a step changes the loss by at most",
                 )
             )
         return found
@@ -205,9 +205,8 @@ class Diagnosis:
         largest = max(terms, key=lambda name: terms[name])
         share = terms[largest] / (sum(terms.values()) or 1.0)
         said = [
-            f"per unit of time the bound has {terms['the length of the steps']:.1e} from the length of the steps, "
-            f"{self.eps:.1e} from the normal component, {self.theta / h:.1e} from truncation: {share:.0%} from "
-            f"{largest}"
+            f"{share:.0%} of the bound is due to {largest}; per unit of time: {terms['the length of the steps']:.1e} "
+            f"from the steps, {self.eps:.1e} from the normal component, {self.theta / h:.1e} from truncation"
         ]
         if self.L * h > 1:
             said.append(
@@ -254,7 +253,7 @@ class Diagnosis:
             f"  L   = {self.L:.3g}  (its largest rate of change)",
             f"  mu  = {self.growth:.3g}  (one-sided, between neighbouring states)",
             f"  eps = {self.eps:.3g}  (largest normal component, {self.eps / self.B if self.B else 0:.1%} of B)",
-            "seen at these states only: lower estimates of the constants in the theorems.",
+            "  (seen at these states: lower estimates of the constants in the theorems)",
         ]
         telling = [b for b in self.bounds if b.says_something]
         silent = [b for b in self.bounds if not b.says_something]
@@ -262,10 +261,10 @@ class Diagnosis:
         lines.append("bounds that say something:" if telling else "no bound says anything here.")
         for b in telling:
             other = f"; proved for {' and '.join(b.proved_for)}" if name and name not in b.proved_for else ""
-            lines.append(f"  {b.name}: {b.value:.2e}; {b.promise} ({b.source}{other})")
+            lines.append(f"  {b.promise} {b.value:.3g}: {b.name} ({b.source}{other})")
         if silent:
-            lines.append("bounds that say nothing here (larger than what is known without them):")
-            lines += [f"  {b.name}: {b.value:.2e}, known: {b.trivial:.2e} ({b.source})" for b in silent]
+            lines.append("bounds that say nothing here, being above what is known without them:")
+            lines += [f"  {b.name}: {b.value:.3g}, known: {b.trivial:.3g}" for b in silent]
         return "\n".join([*lines, *(f"- {text}" for text in self.advice())])
 
 

@@ -122,7 +122,7 @@ def test_a_vacuous_bound_is_listed_as_saying_nothing():
 def test_advice_names_the_term_that_dominates():
     family = tangent_field(12, 9, eps=0.0, seed=3)
     run = dlra.solve(family.F, (0, 1), state(), dlra.AugmentedBUG(atol=1e-9), dt=0.01)
-    assert "from the length of the steps" in diagnose(family.F, run).advice()[0]
+    assert "of the bound is due to the length of the steps" in diagnose(family.F, run).advice()[0]
     assert "theta/h dominates" in " ".join(diagnose(family.F, run, theta=1.0).advice())
     noisy = tangent_field(12, 9, eps=5.0, seed=3)
     run = dlra.solve(noisy.F, (0, 1), state(), dt=1e-3)
