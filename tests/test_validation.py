@@ -250,7 +250,7 @@ def command(*words, **options):
 
 def test_the_command_runs_one_check_and_writes_the_report(tmp_path):
     done = command(
-        "--quick", "--only", "s2-3-7", "--out", tmp_path / "r", "--json", tmp_path / "x.json", "--jobs", 1
+        "--quick", "--only", "s2-eq-3-7", "--out", tmp_path / "r", "--json", tmp_path / "x.json", "--jobs", 1
     )
     assert done.returncode == 0, done.stderr
     tree = json.loads((tmp_path / "x.json").read_text())

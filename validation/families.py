@@ -63,7 +63,7 @@ def dense_start(
     """A start with these singular values and a dense core: a diagonal one hides a wrong M S Nᴴ."""
     r = len(sigma)
     P, Q = (random_orthonormal(rng, r, r, dtype) for _ in range(2))
-    core = (P * np.asarray(sigma)) @ Q.conj().T
+    core = ((P * np.asarray(sigma)) @ Q.conj().T).astype(dtype)
     return LowRank(random_orthonormal(rng, m, r, dtype), core, random_orthonormal(rng, n, r, dtype))
 
 

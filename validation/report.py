@@ -17,7 +17,7 @@ import numpy as np
 import scipy
 
 import dlra
-from validation import pages
+from validation import pages, statements
 from validation.checks import Check, Counterexample, Finding, Identity, Inequality, Result, Slope
 from validation.mutants import MUTANTS
 from validation.running import Run
@@ -187,8 +187,14 @@ def _replace(path: Path, text: str) -> None:
 
 
 def plots(run: Run, folder: Path) -> dict[str, bytes]:
-    """Draw the slopes of each check in one log-log picture; the pictures by name of the check."""
+    """Draw the slopes of each check in one log-log picture; the pictures by name of the check.
+
+    Pictures of an earlier run of other checks go.
+    """
     drawn = {}
+    for module in statements.modules():
+        for check in statements.known(module):
+            (folder / f"{check.name}.png").unlink(missing_ok=True)
     for check in run.checks():
         result = run.results.get(check.name)
         lines = [f for f in result.findings if isinstance(f, Slope)] if result else []
@@ -204,7 +210,7 @@ def plot(lines: list[Slope]) -> bytes:
     by_axes: dict[tuple[str, str], list[Slope]] = {}
     for line in lines:
         by_axes.setdefault((line.x_name, line.y_name), []).append(line)
-    figure, axes = pages.figure(1, len(by_axes), (4.6 * len(by_axes), 3.6))
+    figure, axes = pages.figure(1, len(by_axes), (7.6 * len(by_axes), 3.4))
     for axis, ((x_name, y_name), group) in zip(axes, by_axes.items(), strict=True):
         values = []
         for i, line in enumerate(group):
@@ -227,7 +233,8 @@ def plot(lines: list[Slope]) -> bytes:
         if values:
             pages.decades(axis.yaxis, min(values), max(values))
         axis.grid(True, which="major", alpha=0.25)
-        axis.legend(fontsize=7, title="slope seen (wanted)", title_fontsize=7)
+        axis.legend(fontsize=7, title="slope seen (wanted)", title_fontsize=7, loc="upper left",
+                    bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0)  # fmt: skip
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=110, metadata={"Software": None})
     return out.getvalue()

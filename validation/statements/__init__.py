@@ -8,7 +8,7 @@ import pkgutil
 
 from validation.checks import Check, checks_of
 
-__all__ = ["find", "modules", "names"]
+__all__ = ["checks", "known", "modules"]
 
 
 def modules() -> list[str]:
@@ -23,10 +23,6 @@ def checks(module: str) -> list[Check]:
     return checks_of(full)
 
 
-def find(name: str) -> Check:
-    """The check of this name."""
-    for module in modules():
-        for check in checks(module):
-            if check.name == name:
-                return check
-    raise KeyError(name)
+def known(module: str) -> list[Check]:
+    """The checks of a module that has been imported already; none of others."""
+    return checks_of(f"{__name__}.{module}")

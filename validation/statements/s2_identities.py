@@ -288,7 +288,7 @@ def single_precision(quick: bool) -> Iterator[Finding]:
     several = [(20, 20, "float32"), (24, 14, "complex64")]
     for m, n, dtype in several if quick else [*several, (40, 40, "float32"), (20, 20, "complex64")]:
         wide = "complex128" if dtype == "complex64" else "float64"
-        Y0 = dense_start(rng, m, n, (1.0, 0.5, 0.2), wide).astype(dtype)
+        Y0 = dense_start(rng, m, n, (1.0, 0.5, 0.2), dtype)
         G = normal(rng, (m, n), dtype)
         U0, _, V0 = (np.asarray(X, dtype=wide) for X in Y0.factors)
         Q0 = [np.linalg.qr(X)[0] for X in (U0, V0)]
