@@ -29,7 +29,7 @@ test-all: $(VENV)/.stamp-test ## Run all tests, the slow ones too, and require 9
 	$(threads) $(bin)/python -m pytest -n $(WORKERS) -m '' --timeout=1200 \
 	    --cov --cov-report=term-missing:skip-covered --cov-fail-under=90 $(ARGS)
 
-validate: $(VENV)/.stamp-validate ## Check the theorems numerically; report in validation-report/ (ARGS=--quick: 3 minutes)
+validate: $(VENV)/.stamp-validate ## Check the theorems numerically; report in validation-report/ (ARGS=--quick: a minute)
 	$(threads) $(bin)/python -m validation $(ARGS)
 
 bench: $(VENV)/.stamp-base ## Measure speed and memory beside what else one would use

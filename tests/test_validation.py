@@ -17,9 +17,9 @@ from validation import flows, mutants, report, running, statements
 from validation.checks import (
     Check,
     Counterexample,
+    Fate,
     Identity,
     Inequality,
-    Killed,
     Result,
     Slope,
     check,
@@ -217,9 +217,7 @@ def test_tables_show_the_tightest_case_and_the_slopes():
     assert report.tightest([EMPTY]) is EMPTY
     assert report.tightest([LINE]) is None
     assert report.slopes([LINE]) == "2 (2.00)"
-    result = Result(
-        "x", "holds", [HELD], [Killed("a", "killed"), Killed("b", "raises"), Killed("c", "survives")]
-    )
+    result = Result("x", "holds", [HELD], [Fate("a", "killed"), Fate("b", "raises"), Fate("c", "survives")])
     assert report.killed(result) == "1 of 2"
 
 

@@ -52,14 +52,18 @@ class Inequality:
     left, right : float
     trivial : float
         What is known without the statement; where ``right`` is not below it, the statement says nothing here.
+    base : float
+        A part that both sides have anyway (the tolerance of a truncation, the error of the start): the ratio, and with
+        it sharpness, is that of what is left of both sides without it.
     rounding : float
-        Rounding errors of the two sides: left may exceed right by this.
+        Rounding errors of the two sides: left may exceed right by this, and by 1e-12 of the right side.
     """
 
     label: str
     left: float
     right: float
     trivial: float = math.inf
+    base: float = 0.0
     rounding: float = 0.0
 
     kind: ClassVar[str] = "inequality"
@@ -70,8 +74,8 @@ class Inequality:
 
     @property
     def ratio(self) -> float:
-        """Left over right; NaN where the right side is not positive."""
-        return self.left / self.right if self.right > 0 else math.nan
+        """Left over right, both without ``base``; NaN where the right side is not above it."""
+        return (self.left - self.base) / (self.right - self.base) if self.right > self.base else math.nan
 
     @property
     def vacuous(self) -> bool:
@@ -85,13 +89,12 @@ class Counterexample:
     label: str
     left: float
     right: float
-    rounding: float = 1e-12
 
     kind: ClassVar[str] = "counterexample"
 
     @property
     def ok(self) -> bool:
-        return bool(self.left - self.right > self.rounding * max(abs(self.left), abs(self.right)))
+        return bool(self.left - self.right > 1e-12 * max(abs(self.left), abs(self.right)))
 
     @property
     def ratio(self) -> float:
@@ -248,7 +251,7 @@ def verdict(findings: Sequence[Finding], expect: str) -> str:
 
 
 @dataclass
-class Killed:
+class Fate:
     """What a broken variant did to a check."""
 
     mutant: str
@@ -265,7 +268,7 @@ class Result:
     name: str
     verdict: str
     findings: list[Finding] = field(default_factory=list)
-    mutants: list[Killed] = field(default_factory=list)
+    mutants: list[Fate] = field(default_factory=list)
     reason: str = ""
     """Why it is broken."""
     seconds: float = 0.0

@@ -1,7 +1,8 @@
-"""Reference flows on dense matrices, projections, and exact expectations over all minibatches."""
+"""Reference flows on dense matrices, norms and projections, and exact expectations over all minibatches."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,9 +10,48 @@ import numpy as np
 
 from dlra import LowRank
 
-__all__ = ["choice", "normal_part", "rk4", "tangent", "tree"]
+__all__ = [
+    "choice",
+    "complement",
+    "compressed",
+    "growth",
+    "norm",
+    "normal_part",
+    "relative",
+    "rk4",
+    "tangent",
+    "tree",
+]
 
 Matrix = np.ndarray
+
+
+def norm(X: Any) -> float:
+    """The Frobenius norm."""
+    return float(np.linalg.norm(X))
+
+
+def relative(A: Any, B: Any) -> float:
+    """|A - B| / |B|; |A| where B is zero."""
+    return norm(np.subtract(A, B)) / (norm(B) or 1.0)
+
+
+def growth(L: float, T: float) -> float:
+    """(e^{LT} - 1)/L, by which errors of one a unit of time add up under a Lipschitz constant L; T for L = 0."""
+    return math.expm1(L * T) / L if L else T
+
+
+def compressed(U: Matrix, V: Matrix, Z: Matrix) -> Matrix:
+    """P_U Z P_V for orthonormal U and V."""
+    return U @ (U.conj().T @ Z @ V) @ V.conj().T
+
+
+def complement(rng: np.random.Generator, U: Matrix, columns: int) -> Matrix:
+    """So many random orthonormal columns, orthogonal to those of U."""
+    X = rng.standard_normal((len(U), columns))
+    if np.iscomplexobj(U):
+        X = X + 1j * rng.standard_normal(X.shape)
+    return np.linalg.qr(np.concatenate((U, X), axis=1))[0][:, U.shape[1] :]
 
 
 def rk4(F: Callable[[Matrix], Matrix], Y: Matrix, h: float, steps: int) -> Matrix:

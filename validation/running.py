@@ -19,7 +19,7 @@ import numpy as np
 
 from validation import checks as kinds
 from validation import statements
-from validation.checks import Check, Killed, Result
+from validation.checks import Check, Fate, Result
 
 __all__ = ["Run", "chosen", "run_check"]
 
@@ -153,20 +153,20 @@ def run_check(module: str, name: str, quick: bool) -> Result:
         result.verdict = kinds.verdict(result.findings, check.expect)
         for mutant in sorted(met):
             with broken(mutant):
-                result.mutants.append(_killed(mutant, check, quick))
+                result.mutants.append(_fate(mutant, check, quick))
     result.seconds = time.perf_counter() - begun
     return result
 
 
-def _killed(mutant: str, check: Check, quick: bool) -> Killed:
+def _fate(mutant: str, check: Check, quick: bool) -> Fate:
     """Run a check with a mutant until the first finding that is wrong."""
     try:
         for finding in check.measure(quick):
             if not finding.ok:
-                return Killed(mutant, "killed", finding.label)
+                return Fate(mutant, "killed", finding.label)
     except Exception as error:
-        return Killed(mutant, "raises", f"{type(error).__name__}: {error}")
-    return Killed(mutant, "survives")
+        return Fate(mutant, "raises", f"{type(error).__name__}: {error}")
+    return Fate(mutant, "survives")
 
 
 def execute(run: Run, jobs: int, after: Callable[[Check, Result], None]) -> None:
