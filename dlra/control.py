@@ -211,7 +211,8 @@ def fastest_rate(
         changed = []
         for X, K, G in zip(directions, evaluate(moved), Gs, strict=True):
             if isinstance(X, LowRank):
-                u = K @ X._V - G @ X._V
+                v = X._V / max(norm(X._V), 1e-300)
+                u = K @ v - G @ v
                 u = u / max(norm(u), 1e-300)
                 X = LowRank._make(u, None, K.H @ u - G.H @ u)
             else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlra.backend import Array, from_host, is_array, memory_order, namespace, to_host
+from dlra.backend import Array, from_host, is_array, kind, memory_order, namespace, to_host
 from dlra.lowrank import LowRank
 
 if TYPE_CHECKING:
@@ -182,9 +182,10 @@ class Solution:
     def diagnosed(self, found: Diagnosis) -> Solution:
         """Return the solution with the parts of ``errors`` that the run could not estimate taken from a bound.
 
-        With a fixed step nothing estimates the time part: in its place comes the bound (1 + 1/√2) L B h² of the local
-        error of augmented BUG, with the constants that :func:`dlra.diagnostics.diagnose` has seen; in the place of a
-        normal part that the method does not see, eps a unit of time.
+        With a fixed step nothing estimates the time part: in its place comes the bound 1.57 L B h² of the local error
+        of augmented BUG, with the constants that :func:`dlra.diagnostics.diagnose` has seen; in the place of a normal
+        part that the method does not see, ε a unit of time. With a declared stiff part the time part stays unknown: the
+        bound does not cover it.
 
         Parameters
         ----------
@@ -195,8 +196,26 @@ class Solution:
         -------
         Solution
             The states are shared; :meth:`error_bound` then gives numbers.
+
+        Raises
+        ------
+        ValueError
+            ``found`` belongs to another run (method or length differ).
         """
-        per_time = (found.local_error(found.h) - found.eps * found.h) / found.h
+        from dlra.diagnostics import Diagnosis
+
+        if not isinstance(found, Diagnosis):
+            raise TypeError(
+                f"found must be a Diagnosis, dlra.diagnostics.diagnose(F, solution), got {kind(found)}"
+            )
+        span = abs(self.t_final - self.t_start)
+        if found.method != self.method or not math.isclose(found.span, span, rel_tol=1e-9):
+            raise ValueError(
+                f"found belongs to another run: {found.method or 'no Solution'} over a time of {found.span:g}, this "
+                f"one is {self.method} over {span:g}; give diagnose(F, this solution)"
+            )
+        h = span / max(self.nsteps, 1)
+        per_time = math.nan if found.stiff else found.local_error(h) / h - found.eps
         elapsed = np.abs(self.t - self.t_start)
         local = self.errors.local or ErrorBudget()
         return replace(
@@ -206,9 +225,9 @@ class Solution:
                 self.errors.truncation,
                 _filled(self.errors.normal, found.eps * elapsed),
                 ErrorBudget(
-                    _filled(local.time, per_time * found.h),
+                    _filled(local.time, np.where(elapsed > 0, per_time * h, math.nan)),
                     local.truncation,
-                    _filled(local.normal, found.eps),
+                    _filled(local.normal, np.where(elapsed > 0, found.eps, math.nan)),
                 ),
             ),
         )
