@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from dlra import LowRank
+from dlra import LowRank, SemiLinear
 
-__all__ = ["Moving", "Rotating", "normal", "projected_flow", "random_orthonormal", "slopes"]
+__all__ = ["Moving", "Rotating", "direction", "normal", "projected_flow", "random_orthonormal", "slopes"]
+
+Field = Callable[[float, np.ndarray], np.ndarray]
 
 
 def normal(rng: np.random.Generator, shape: Any, dtype: Any = "float64") -> np.ndarray:
@@ -23,6 +26,12 @@ def random_orthonormal(rng: np.random.Generator, m: int, r: int, dtype: Any = "f
     """A random m x r matrix with orthonormal columns."""
     wide = "complex128" if np.dtype(dtype).kind == "c" else "float64"
     return np.linalg.qr(normal(rng, (m, r), wide))[0].astype(dtype)
+
+
+def direction(m: int, n: int, dtype: Any = "float64", seed: int = 7) -> np.ndarray:
+    """A matrix of norm one in no particular direction."""
+    E = normal(np.random.default_rng(seed), (m, n), dtype)
+    return E / np.linalg.norm(E)
 
 
 class Moving:
@@ -96,6 +105,16 @@ class Rotating:
         """The field, of a dense array."""
         A = self(t)
         return self._W[0] @ A + 0.5 * A - A @ self._W[1] + self._g(Y) - self._g(A)
+
+    def leaving(self, eps: float) -> Field:
+        """The field plus eps E with |E| = 1, of which most is normal: its solution leaves the rank."""
+        E = direction(len(self._W[0]), len(self._W[1]), self.dtype)
+        return lambda t, Y: self.F(t, Y) + eps * E
+
+    def semilinear(self, F: Field) -> SemiLinear:
+        """A field with the rotation declared as its stiff linear part."""
+        left, right = self._W[0], -self._W[1]
+        return SemiLinear(left, right, lambda t, Y: F(t, Y) - left @ Y - Y @ right)
 
     def rate(self, t: float) -> np.ndarray:
         """A'(t), whose bases move through all directions, where those of :class:`Moving` stay in a few."""
