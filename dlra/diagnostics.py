@@ -318,22 +318,21 @@ def _error_advice(d: Diagnosis) -> list[str]:
     shorter = "a smaller rtol" if d.adaptive else "a smaller dt"
     if largest == "truncation":
         said.append(f"take a smaller {tolerances}: a step should drop less than {steps * h + normal * h:.1e}")
-    elif largest == "the normal component of F":
-        if d.full_rank:
-            said.append(
-                "the rank is full at the end: the normal component belongs to earlier states; start with more"
-            )
-        elif "tol=" in d.method:
-            said.append(
-                f"new directions of size h eps = {h * normal:.1e} are lost while they are below the tolerance: take a "
-                f"smaller {tolerances}; shorter steps alone do not help"
-            )
-        else:
-            said.append(f"the rank {d.rank} leaves a part of F out: a higher one helps, shorter steps do not")
-    else:
-        limit = h * (terms["the normal component of F"] + terms["truncation"]) / steps
+    elif largest == "the length of the steps":
+        limit = h * (normal + terms["truncation"]) / steps
         until = f", down to steps of about {limit:.1e}" if limit > 1e-3 * h else ""
         said.append(f"{shorter} lowers the bound{until}")
+    if normal > 0.05 * total and d.full_rank:
+        said.append(
+            "the rank is full at the end: the normal component belongs to earlier states; start with more"
+        )
+    elif normal > 0.05 * total and "tol=" in d.method:
+        said.append(
+            f"new directions of size h eps = {h * normal:.1e} are lost where that is below the truncation tolerance: "
+            f"if the rank does not grow, a smaller {tolerances} lowers eps, and shorter steps do not"
+        )
+    elif normal > 0.05 * total:
+        said.append(f"the rank {d.rank} leaves a part of F out: a higher one helps, shorter steps do not")
     return said
 
 

@@ -346,7 +346,7 @@ def test_advice_fits_the_method():
     fixed = by_hand(method="BUG()", **large).advice[1]
     assert "the rank 3 leaves a part of F out: a higher one helps" in fixed
     free = by_hand(method="AugmentedBUG(rtol=0.01)", **large).advice[1]
-    assert "new directions of size h eps = 3.0e-02 are lost while they are below the tolerance" in free
+    assert "new directions of size h eps = 3.0e-02 are lost where that is below the truncation tolerance" in free
     full = by_hand(method="AugmentedBUG(rtol=0.01)", full_rank=True, **large).advice[1]
     assert "the rank is full at the end" in full
     assert "higher" not in full

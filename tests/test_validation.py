@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,6 +68,22 @@ def test_slopes_are_those_of_the_logarithms():
     assert not Slope.of("steep", [1, 2, 4], [1, 4, 16], 1.0).ok
     assert Slope.of("one-sided", [1, 2, 4], [1, 4, 16], 1.0, at_least=True).ok
     assert not Slope.of("zero", [1, 2, 4], [1, 0, 16], 1.0, at_least=True).ok
+
+
+def test_a_slope_needs_two_points():
+    assert math.isnan(Slope.of("one", [1.0], [1.0], 1.0).seen)
+    assert math.isnan(Slope.of("negative", [-1.0, 1.0], [1.0, 2.0], 1.0).seen)
+
+
+def test_what_both_sides_have_anyway_makes_nothing_sharp():
+    theta = Inequality("theta", 1.0, 1.1, base=0.95)
+    assert theta.ratio == pytest.approx(1 / 3)
+    assert verdict([theta], "holds") == "holds"
+
+
+def test_a_name_is_taken_once():
+    with pytest.raises(ValueError, match="there is a check 's2-eq-3-7' already"):
+        check("s2-eq-3-7", "again", expect="holds")(lambda quick: iter(()))
 
 
 def test_a_verdict_that_cannot_be_expected_is_refused():
@@ -172,7 +190,7 @@ def invented(tmp_path, monkeypatch):
 
 def test_what_is_broken_is_reported_and_the_rest_runs(invented, tmp_path):
     run = running.chosen([], quick=True)
-    running.execute(run, 1, lambda check, result: None)
+    running.execute(run, 0, lambda check, result: None)
     verdicts = {name: result.verdict for name, result in run.results.items()}
     assert verdicts == {"t-good": "holds", "t-raises": "broken", "t-blind": "holds", "t-wrong": "violated"}
     text = "\n".join(run.complaints())
@@ -192,7 +210,7 @@ def test_what_is_broken_is_reported_and_the_rest_runs(invented, tmp_path):
 
 def test_a_part_of_a_run_does_not_miss_mutants(invented):
     run = running.chosen(["t-good"], quick=True)
-    running.execute(run, 1, lambda check, result: None)
+    running.execute(run, 0, lambda check, result: None)
     assert run.complaints() == []
 
 
@@ -203,7 +221,7 @@ def test_an_interrupted_run_keeps_what_is_finished(invented, tmp_path):
         if check.name == "t-raises":
             raise KeyboardInterrupt
 
-    running.execute(run, 1, stop)
+    running.execute(run, 0, stop)
     assert run.interrupted
     assert not run.complete
     assert list(run.results) == ["t-good", "t-raises"]
@@ -216,13 +234,14 @@ def test_tables_show_the_tightest_case_and_the_slopes():
     assert f is TIGHT
     assert report.tightest([EMPTY]) is EMPTY
     assert report.tightest([LINE]) is None
-    assert report.slopes([LINE]) == "2 (2.00)"
+    assert report.slopes([LINE, LINE]) == "2 (2.00)"
+    assert report.slopes([LINE, Slope.of("x", [1, 2], [1, 3], 2.0)]) == "2 (1.58 to 2.00)"
     result = Result("x", "holds", [HELD], [Fate("a", "killed"), Fate("b", "raises"), Fate("c", "survives")])
     assert report.killed(result) == "1 of 2"
 
 
 def test_plots_are_pictures():
-    picture = report.plot([LINE, Slope.of("other axes", [1, 2], [3, math.nan], 1.0, x_name="eps")])
+    picture = report.plot((LINE, Slope.of("a$b", [1, 2], [3, math.nan], 1.0, x_name="eps")))
     assert picture.startswith(b"\x89PNG")
 
 
@@ -231,6 +250,42 @@ def test_docstrings_become_prose():
     assert "<pre>x &lt;= y</pre>" in text
     assert "<b>Source.</b>" in text
     assert text.count("<li>") == 2
+
+
+def test_pages_have_the_names_that_the_documentation_uses(tmp_path):
+    run = running.chosen(["s2-eq-3-7", "x-stiff-forward"], quick=True)
+    running.execute(run, 0, lambda check, result: None)
+    text = report.markdown(run)
+    assert "| `s2-eq-3-7` |" in text
+    assert "## S2: A. Hnatiuk" in text
+    assert text.index("## S2") < text.index("## Beyond the papers")
+    assert "All verdicts are as recorded." in text
+    page = report.html(run, {})
+    assert 'id="s2-eq-3-7"' in page
+    assert "All verdicts are as recorded." in page
+
+
+def test_text_in_tables_is_not_markup():
+    assert report._cell("E|P*f_iP*|² < `x`") == "E\\|P\\*f\\_iP\\*\\|² \\< \\`x\\`"
+
+
+def test_an_adjusted_expectation_is_told():
+    result = Result("t", "holds", [HELD], [Fate("frozen bases", "killed")])
+    one = Check("t", "T", "holds", lambda quick: iter(()), __name__, adjusted="was: sharp")
+    run = running.Run(True, {"t": [one]}, results={"t": result}, whole=False)
+    assert (
+        report.summary(run)
+        == "All verdicts are as recorded (1 of them after an adjustment, which the check tells)."
+    )
+    assert report.summary(running.Run(True, {"t": [one]}, whole=False)) == ""  # not finished: nothing is said
+
+
+def test_many_findings_show_the_tightest_first():
+    many = [Inequality(str(i), float(i), 100.0) for i in range(30)]
+    shown, rest = report.telling([*many, LINE, WRONG])
+    assert {f.label for f in shown} == {"24", "25", "26", "27", "28", "29", "f", "d"}
+    assert len(shown) + len(rest) == 32
+    assert report.telling(many[:8]) == (many[:8], [])
 
 
 # ---- the command
@@ -261,6 +316,59 @@ def test_the_command_refuses_unknown_names(tmp_path):
     assert done.returncode == 2
     assert "no statement or check of the name 'nothing'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_command_lists_names():
+    done = command("--list", "--only", "x_stiff")
+    assert done.returncode == 0
+    assert "x-stiff-forward" in done.stdout
+
+
+def test_the_command_fails_before_it_computes(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = command("--quick", "--out", tmp_path / "file")
+    assert done.returncode == 2
+    assert "error: " in done.stderr
+    assert "Traceback" not in done.stderr
+    (tmp_path / "folder").mkdir()
+    done = command("--quick", "--out", tmp_path / "r", "--json", tmp_path / "folder")
+    assert done.returncode == 2
+    assert "is a folder" in done.stderr
+    done = command("--docs", "--only", "x_stiff", "--out", tmp_path / "r")
+    assert done.returncode == 2
+    assert "leave --only away" in done.stderr
+
+
+DEADLY = '''"""A module for a test."""
+import os, pathlib, time
+from validation.checks import Identity, check
+
+for k in range(4):
+    @check(f"d-{k}", "good", expect="holds", cannot_fail="a test")
+    def good(quick, k=k):
+        """Protocol."""
+        if k == 1:
+            os.kill(os.getpid(), 9)
+        time.sleep(0.2)
+        yield Identity("same", 0.0)
+'''
+
+
+def test_a_worker_that_dies_takes_only_its_own_check_along(tmp_path):
+    """In processes of their own: a copy of validation with one module of statements."""
+    root = Path(__file__).parents[1]
+    shutil.copytree(
+        root / "validation",
+        tmp_path / "validation",
+        ignore=shutil.ignore_patterns("s?_*", "x_*", "__pycache__"),
+    )
+    (tmp_path / "validation" / "statements" / "d_deadly.py").write_text(DEADLY)
+    done = command("--out", tmp_path / "r", "--jobs", 2, cwd=tmp_path)
+    tree = json.loads((tmp_path / "r" / "results.json").read_text())
+    verdicts = {c["name"]: c["verdict"] for s in tree["statements"] for c in s["checks"]}
+    assert verdicts == {"d-0": "holds", "d-1": "broken", "d-2": "holds", "d-3": "holds"}
+    assert done.returncode == 1
+    assert "its process died" in done.stderr
 
 
 @pytest.mark.slow

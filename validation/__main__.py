@@ -32,28 +32,40 @@ def main(
     ] = Path("validation-report"),
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the results here too.")] = None,
     jobs: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Checks run at once, each on one BLAS thread.")
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Checks run at once, each on one BLAS thread; 0: in this process."
+        ),
     ] = min(os.cpu_count() or 1, 8),
     docs: Annotated[bool, typer.Option("--docs", help="Write the page docs/verdicts.md.")] = False,
     names: Annotated[bool, typer.Option("--list", help="List statements and checks, and end.")] = False,
 ) -> None:
     """Check statements on low-rank integrators and training, each also against broken variants of the integrators.
 
-    Exit code 1 where a verdict differs from the recorded one, a check could not fail, or a broken variant is noticed by
-    no check.
+    Exit code 1 where a verdict differs from the recorded one, a check could not fail, a broken variant is noticed by no
+    check, or the run was interrupted; 2 where the options are wrong or the report cannot be written.
     """
     console, errors = Console(), Console(stderr=True)
     try:
         run = running.chosen(only or [], quick)
+        if docs and only:
+            raise ValueError("--docs writes the page of all statements: leave --only away")
     except ValueError as error:
-        errors.print(f"error: {error}", style="bold red", highlight=False)
+        errors.print(f"error: {error}", style="bold red", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(2) from None
     if names:
         for module, several in run.wanted.items():
             console.print(module, style="bold", highlight=False)
             for check in several:
-                console.print(f"  {check.name}: {check.title}", highlight=False)
-        return
+                console.print(f"  {check.name}: {check.title}", highlight=False, markup=False)
+        for text in run.complaints():
+            errors.print(text, style="bold red", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(1 if run.failed_modules else 0)
+    try:
+        report.check_means(out, json)
+    except (ImportError, OSError) as error:
+        errors.print(f"error: {error}", style="bold red", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(2) from None
     total = sum(1 for _ in run.checks())
     with Progress(
         TextColumn("{task.description}"),
@@ -85,7 +97,7 @@ def main(
     wide.print(report.console_table(run))
     complaints = run.complaints()
     for text in complaints:
-        errors.print(text, style="bold red", highlight=False, markup=False)
+        errors.print(text, style="bold red", highlight=False, markup=False, soft_wrap=True)
     console.print(f"{len(run.results)} of {total} checks; the report: {out / 'report.html'}", highlight=False)
     if run.interrupted:
         errors.print("interrupted: the report holds what was finished", style="bold red")

@@ -153,10 +153,12 @@ class Slope:
 
     @property
     def seen(self) -> float:
-        y = np.asarray(self.y)
-        if not (np.all(np.isfinite(y)) and np.all(y > 0)):
+        """The slope of the fitted line; NaN where there is none (fewer than two points, or numbers that are not
+        positive and finite)."""
+        x, y = np.asarray(self.x), np.asarray(self.y)
+        if len(set(self.x)) < 2 or not all(np.all(np.isfinite(a)) and np.all(a > 0) for a in (x, y)):
             return math.nan
-        return float(np.polyfit(np.log(self.x), np.log(y), 1)[0])
+        return float(np.polyfit(np.log(x), np.log(y), 1)[0])
 
     @property
     def ok(self) -> bool:
@@ -220,6 +222,9 @@ def check(
 
     def register(measure: Callable[[bool], Iterator[Finding]]) -> Callable[[bool], Iterator[Finding]]:
         module = measure.__module__
+        for other, several in _REGISTERED.items():
+            if any(c.name == name for c in several):
+                raise ValueError(f"there is a check {name!r} already, in {other}")
         _REGISTERED.setdefault(module, []).append(
             Check(name, title, expect, measure, module, adjusted, cannot_fail)
         )

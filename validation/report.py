@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import io
 import json
 import math
 import os
 import platform
+import re
 import time
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ from validation.checks import Check, Counterexample, Finding, Identity, Inequali
 from validation.mutants import MUTANTS
 from validation.running import Run
 
-__all__ = ["as_dict", "console_table", "markdown", "write", "write_json"]
+__all__ = ["as_dict", "check_means", "console_table", "markdown", "write", "write_json"]
 
 HERE = Path(__file__).parent
 
@@ -189,23 +192,32 @@ def _replace(path: Path, text: str) -> None:
 def plots(run: Run, folder: Path) -> dict[str, bytes]:
     """Draw the slopes of each check in one log-log picture; the pictures by name of the check.
 
-    Pictures of an earlier run of other checks go.
+    Pictures of an earlier run of other checks go. A picture that cannot be drawn is left out, and its check says so.
     """
     drawn = {}
-    for module in statements.modules():
-        for check in statements.known(module):
-            (folder / f"{check.name}.png").unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for check in run.checks():
         result = run.results.get(check.name)
-        lines = [f for f in result.findings if isinstance(f, Slope)] if result else []
+        lines = tuple(f for f in result.findings if isinstance(f, Slope)) if result else ()
         if lines:
-            drawn[check.name] = picture = plot(lines)
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{check.name}.png").write_bytes(picture)
+            try:
+                drawn[check.name] = picture = plot(lines)
+            except Exception as error:
+                assert result is not None
+                result.reason = result.reason or f"no picture: {type(error).__name__}: {error}"
+                continue
+            new = folder / f"{check.name}.png.new"
+            new.write_bytes(picture)
+            new.replace(folder / f"{check.name}.png")
+    for module in statements.modules():
+        for check in statements.known(module):
+            if check.name not in drawn:
+                (folder / f"{check.name}.png").unlink(missing_ok=True)
     return drawn
 
 
-def plot(lines: list[Slope]) -> bytes:
+@cache  # a page is written many times in a run
+def plot(lines: tuple[Slope, ...]) -> bytes:
     """A PNG of slopes, each with a dashed line of the wanted slope; one panel for each pair of axes."""
     by_axes: dict[tuple[str, str], list[Slope]] = {}
     for line in lines:
@@ -233,21 +245,40 @@ def plot(lines: list[Slope]) -> bytes:
         if values:
             pages.decades(axis.yaxis, min(values), max(values))
         axis.grid(True, which="major", alpha=0.25)
-        axis.legend(fontsize=7, title="slope seen (wanted)", title_fontsize=7, loc="upper left",
+        legend = axis.legend(fontsize=7, title="slope seen (wanted)", title_fontsize=7, loc="upper left",
                     bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0)  # fmt: skip
+        for text in legend.get_texts():
+            text.set_parse_math(False)
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=110, metadata={"Software": None})
     return out.getvalue()
 
 
+def check_means(folder: Path, json_file: Path | None) -> None:
+    """Complain before a run where its report could not be written.
+
+    Raises
+    ------
+    ImportError, OSError
+    """
+    if importlib.util.find_spec("jinja2") is None:
+        raise ImportError("the page needs jinja2: pip install --group validation (in a clone of dlra)")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in (folder / "results.json", *([] if json_file is None else [json_file])):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(
+                f"{path} is a folder, and the results are to be written to a file of this name"
+            )
+        probe = path.with_name(path.name + ".new")
+        probe.write_text("")
+        probe.unlink()
+
+
 def html(run: Run, drawn: dict[str, bytes]) -> str:
     """The page, with its pictures inside."""
-    try:
-        import jinja2
-    except ImportError as error:  # pragma: no cover - depends on the environment
-        raise ImportError(
-            "the report needs jinja2: pip install --group validation (in a clone of dlra)"
-        ) from error
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -260,20 +291,19 @@ def html(run: Run, drawn: dict[str, bytes]) -> str:
         killers=killers,
         fates={name: {m.mutant: m.how for m in result.mutants} for name, result in run.results.items()},
         images=images,
-        tightest=tightest,
-        slopes=slopes,
         telling=telling,
-        killed=killed,
         when=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(run.started)),
         machine=machine(),
         counts=counts(run),
+        summary=summary(run),
+        columns=COLUMNS,
+        row=row,
+        paper=statements.paper,
     )
 
 
 def prose(text: str) -> Any:
     """A docstring as HTML: paragraphs, bold between double stars, code between backticks, indented blocks as is."""
-    import re
-
     from markupsafe import Markup, escape
 
     lines = text.strip("\n").splitlines()
@@ -308,6 +338,7 @@ def counts(run: Run) -> dict[str, int]:
 # ---- terminal and documentation
 
 COLUMNS = (
+    "check",
     "statement",
     "left side",
     "right side",
@@ -322,23 +353,35 @@ def row(run: Run, check: Check) -> list[str]:
     """A check as a row of the table."""
     result = run.results.get(check.name)
     if result is None:
-        return [check.title, "", "", "", "", "", "not run"]
+        return [check.name, check.title, "", "", "", "", "", "not run"]
     f = tightest(result.findings)
     numbers = ["", "", ""] if f is None else [number(f.left), number(f.right), ratio(f.ratio)]
     mark = "" if run.as_expected(check) else " (!)"
-    return [check.title, *numbers, slopes(result.findings), killed(result), result.verdict + mark]
+    return [check.name, check.title, *numbers, slopes(result.findings), killed(result), result.verdict + mark]
+
+
+def summary(run: Run) -> str:
+    """Whether all is as recorded, in a sentence; empty where it is not, or not known yet."""
+    if run.complaints() or not run.complete:
+        return ""
+    adjusted = sum(1 for check in run.checks() if check.adjusted)
+    after = f" ({adjusted} of them after an adjustment, which the check tells)" if adjusted else ""
+    noticed = ", and every broken variant is noticed by at least one check" if run.whole else ""
+    return f"All verdicts are as recorded{after}{noticed}."
 
 
 def console_table(run: Run) -> Any:
     """The table for a terminal."""
     from rich.table import Table
 
-    table = Table(*COLUMNS, title=None, box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for name in COLUMNS:
+        table.add_column(
+            name, no_wrap=name == "check", justify="right" if "side" in name or name == "ratio" else "left"
+        )
     for check in run.checks():
         if check.name in run.results:
-            style = None if run.as_expected(check) else "bold red"
-            name, *rest = row(run, check)
-            table.add_row(f"{check.name}: {name}", *rest, style=style)
+            table.add_row(*row(run, check), style=None if run.as_expected(check) else "bold red")
     return table
 
 
@@ -351,14 +394,16 @@ def markdown(run: Run) -> str:
         f"{run.seconds / 60:.0f} minutes. Left and right side are those of the tightest case that is not vacuous "
         f"(of an identity: its error and what it may be). Mutants are broken variants of the integrators: how many a "
         f"check notices, of those that it meets. What the statements mean: [theory](theory.md).",
-        "All verdicts are as recorded beforehand." if not run.complaints() else "\n".join(
-            f"* Not as recorded: {text}" for text in run.complaints()
-        ),
+        summary(run) or "\n".join(f"* Not as recorded: {text}" for text in run.complaints()) or "Not finished.",
     ]  # fmt: skip
+    last = ""
     for module, several in run.wanted.items():
+        if statements.paper(module) != last:
+            last = statements.paper(module)
+            parts.append(f"## {last}")
         head = several[0].statement.strip().splitlines()[0].rstrip(".")
-        rows = [[_cell(c) for c in row(run, check)] for check in several]
-        parts += [f"## {head}", f"`validation/statements/{module}.py`", pages.table(COLUMNS, rows)]
+        rows = [[f"`{check.name}`", *map(_cell, row(run, check)[1:])] for check in several]
+        parts += [f"### {head}", f"`validation/statements/{module}.py`", pages.table(COLUMNS, rows)]
     changed = [c for c in run.checks() if c.adjusted]
     if changed:
         parts += [
@@ -371,7 +416,8 @@ def markdown(run: Run) -> str:
                   "\n".join(f"* `{c.name}`: {c.cannot_fail}" for c in blind)]  # fmt: skip
     parts += [
         "## Broken variants",
-        "Each is injected from outside into the code of dlra.",
+        "Each is injected from outside into the code that the checks call: that of dlra, but for the choice of the "
+        "minibatches in the enumeration of paths.",
         pages.table(
             ["variant", "what is broken", "killed by"],
             [
@@ -384,4 +430,4 @@ def markdown(run: Run) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+    return re.sub(r"([|*_<`])", r"\\\1", text)

@@ -10,6 +10,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import active_children, get_context
@@ -115,7 +116,7 @@ def chosen(names: Sequence[str], quick: bool) -> Run:
     for module in statements.modules():
         try:
             several = statements.checks(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             run.failed_modules[module] = f"{type(error).__name__}: {error}"
             known.append(module)
             left.discard(module)
@@ -146,11 +147,17 @@ def run_check(module: str, name: str, quick: bool) -> Result:
         try:
             with touched() as met:
                 result.findings = list(check.measure(quick))
-        except Exception as error:
+            for f in result.findings:
+                if not isinstance(f, kinds.Finding):
+                    raise TypeError(f"a check must yield findings, got {type(f).__name__}")
+            result.verdict = kinds.verdict(result.findings, check.expect)
+        except (Exception, SystemExit) as error:
+            result.findings = [f for f in result.findings if isinstance(f, kinds.Finding)]
             result.reason = f"{type(error).__name__}: {error} [{_where(error)}]"
             result.seconds = time.perf_counter() - begun
             return result
-        result.verdict = kinds.verdict(result.findings, check.expect)
+        if not result.findings:
+            result.reason = "it yields no finding"
         for mutant in sorted(met):
             with broken(mutant):
                 result.mutants.append(_fate(mutant, check, quick))
@@ -164,52 +171,80 @@ def _fate(mutant: str, check: Check, quick: bool) -> Fate:
         for finding in check.measure(quick):
             if not finding.ok:
                 return Fate(mutant, "killed", finding.label)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return Fate(mutant, "raises", f"{type(error).__name__}: {error}")
     return Fate(mutant, "survives")
 
 
 def execute(run: Run, jobs: int, after: Callable[[Check, Result], None]) -> None:
-    """Run everything that is wanted; ``after`` is called with each result as it comes. Ctrl-C ends the run, and what is
-    finished stays."""
+    """Run everything that is wanted in so many worker processes; ``after`` is called with each result as it comes.
+
+    Ctrl-C, or SIGTERM, ends the run, and what is finished stays. The workers ignore Ctrl-C: inside a check the solver
+    would take it for the user's wish to stop there. Where a worker dies, the checks that were running go on alone, so
+    that the one which kills its worker is known; the others follow. With ``jobs=0`` all run in this process, for a
+    debugger.
+    """
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(name, "1")  # for the workers, which are started afresh
-    tasks = [(module, check) for module, several in run.wanted.items() for check in several]
+    left = [(module, check) for module, several in run.wanted.items() for check in several]
 
     def done(check: Check, result: Result) -> None:
         run.results[check.name] = result
         run.seconds = time.time() - run.started
         after(check, result)
 
+    before = signal.signal(signal.SIGTERM, _stop)
     try:
-        if jobs == 1:
-            for module, check in tasks:
+        if jobs == 0:
+            for module, check in left:
                 done(check, run_check(module, check.name, run.quick))
             return
-        ignore = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for this process alone
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=ignore) as pool:
-            running: dict[Future[Result], Check] = {
-                pool.submit(run_check, module, check.name, run.quick): check for module, check in tasks
-            }
-            try:
-                while running:
-                    finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                    for future in finished:
-                        check = running.pop(future)
-                        done(check, _result(check.name, future))
-            except KeyboardInterrupt:
-                pool.shutdown(wait=False, cancel_futures=True)
-                for worker in active_children():
-                    worker.terminate()
-                raise
+        while left:
+            for task in _execute(run.quick, jobs, left, done):
+                if _execute(run.quick, 1, [task], done):
+                    done(task[1], Result(task[1].name, kinds.BROKEN, reason="its process died"))
+            left = [(module, check) for module, check in left if check.name not in run.results]
     except KeyboardInterrupt:
         run.interrupted = True
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+Task = tuple[str, Check]
+
+
+def _execute(quick: bool, jobs: int, tasks: list[Task], done: Callable[[Check, Result], None]) -> list[Task]:
+    """Run the tasks until all are done or a worker dies; the tasks that were running then are returned."""
+    ignore = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=ignore)
+    waiting, running = list(reversed(tasks)), dict[Future[Result], Task]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                module, check = waiting.pop()
+                running[pool.submit(run_check, module, check.name, quick)] = (module, check)
+            for future in wait(running, return_when=FIRST_COMPLETED)[0]:
+                if isinstance(future.exception(), BrokenProcessPool):
+                    return list(running.values())
+                _, check = running.pop(future)
+                done(check, _result(check.name, future))
+        return []
+    except BaseException:
+        for worker in active_children():
+            worker.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _result(name: str, future: Future[Result]) -> Result:
     try:
         return future.result()
-    except Exception as error:  # a worker that died
+    except Exception as error:  # a result that cannot be sent
         return Result(name, kinds.BROKEN, reason=f"{type(error).__name__}: {error}")
 
 
