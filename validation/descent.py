@@ -1,5 +1,5 @@
-"""One random step of a low-rank integrator on a finite sum: expected loss, and the local constants of descent
-theorems."""
+"""Random steps of low-rank integrators on finite sums: expected loss, the local constants of descent theorems, training
+with momentum."""
 
 from __future__ import annotations
 
@@ -12,34 +12,66 @@ import numpy as np
 
 import dlra
 from dlra import LowRank
-from validation.families import Family, dense_start
-from validation.flows import normal_part, tangent
+from dlra.nn._training import OptimizerSubstep, State
+from dlra.nn.optimizers import Momentum
+from dlra.nn.schedules import RobbinsMonro
+from validation.families import Family, dense_start, quadratic_sum
+from validation.flows import norm, normal_part, tangent
 from validation.manufactured import normal
 
-__all__ = ["Step", "advanced", "loss_step", "size", "starts", "tangent_target"]
+__all__ = [
+    "Step",
+    "Trained",
+    "advanced",
+    "critical_point",
+    "loss_step",
+    "moment",
+    "rates",
+    "starts",
+    "tangent_target",
+]
 
 Matrix = np.ndarray
+Map = Callable[[Matrix], Matrix]
 
 
-def size(X: Matrix) -> float:
-    """The Frobenius norm."""
-    return float(np.linalg.norm(X))
-
-
-def advanced(f: Callable[[Matrix], Matrix], h: float, Y: LowRank, method: Any) -> LowRank:
+def advanced(f: Map, h: float, Y: LowRank, method: Any) -> LowRank:
     """One step of a method with a sample f."""
     return dlra.step(lambda t, Z: f(Z), 0.0, h, Y, method)
+
+
+def rates(schedule: RobbinsMonro, steps: int) -> np.ndarray:
+    """The learning rates h_t = h₀/(1 + t/t₀)^p, from their formula and not from what the schedule gives."""
+    return schedule.lr / (1 + np.arange(steps) / schedule.t0) ** schedule.power
 
 
 def tangent_target(rng: np.random.Generator, Y0: LowRank, length: float = 1.0) -> Matrix:
     """A random tangent vector at Y₀ of this norm."""
     G = tangent(Y0, normal(rng, Y0.shape, "float64"))
-    return G * (length / size(G))
+    return G * (length / norm(G))
+
+
+def critical_point() -> tuple[Family, LowRank]:
+    """Y₀ of rank 1 with P(Y₀) F = 0, and three samples whose new bases see F where f opposes it.
+
+    F = ρ e₂e₂ᵀ. The first sample opens e₂ on both sides and has f₂₂ = -c; the two others open mostly e₃, and carry
+    what makes the mean of f₂₂ equal to ρ.
+    """
+    a, b, rho, c = 1.0, 3.0, 0.1, 0.15
+    Y0 = LowRank(np.eye(8)[:, :1], np.ones((1, 1)), np.eye(8)[:, :1])
+    targets = []
+    for f21, f31, f22 in ((a, 0.0, -c), (-a / 2, b, (3 * rho + c) / 2), (-a / 2, -b, (3 * rho + c) / 2)):
+        f = np.zeros((8, 8))
+        f[1, 0] = f[0, 1] = f21
+        f[2, 0] = f[0, 2] = f31
+        f[1, 1] = f22
+        targets.append(Y0.to_dense() + f)
+    return quadratic_sum(targets), Y0
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a step from Y₀ with each of the samples gives.
+    """What a step from Y₀ with each of the samples gives. P* is the projection on the bases before truncation.
 
     Attributes
     ----------
@@ -49,16 +81,16 @@ class Step:
         L(Y₀) and E L(Y₁).
     projected : float
         |P(Y₀) F(Y₀)|².
-    sides : float
-        (|U₀ᵀ F|² + |F V₀|²)/2.
+    alpha2 : float
+        (|U₀ᵀ F|² + |F V₀|²)/2, the α² of theorem 5.1.
     B, eps : float
         Largest |f_i|, |F| at Y₀ and |F| on the segments from Y* to Y₁; largest normal part of F, f_i at Y₀.
     normal : float
         |R| E |r|, with the normal parts at Y₀.
-    moved : float
-        E |Y* - Y₀|²/h².
-    along : float
-        E ⟨F(Y₀), Y* - Y₀⟩/h.
+    increment2 : float
+        E |Y* - Y₀|²/h²; E |P* f P*|² for Euler substeps.
+    product : float
+        E ⟨F(Y₀), Y* - Y₀⟩/h; E ⟨F, P* f P*⟩ for Euler substeps.
     dropped : float
         E |Y* - Y₁|.
     """
@@ -68,12 +100,12 @@ class Step:
     loss: float
     expected: float
     projected: float
-    sides: float
+    alpha2: float
     B: float
     eps: float
     normal: float
-    moved: float
-    along: float
+    increment2: float
+    product: float
     dropped: float
 
     @property
@@ -102,24 +134,24 @@ def loss_step(
     after = [advanced(f, h, Y0, cut).to_dense() for f in family.samples] if theta else before
     between: Sequence[float] = np.linspace(0.0, 1.0, points).tolist() if theta else []
     on_segments = [
-        size(family.F(a + s * (b - a))) for a, b in zip(before, after, strict=True) for s in between
+        norm(family.F(a + s * (b - a))) for a, b in zip(before, after, strict=True) for s in between
     ]
-    rest = [size(normal_part(Y0, f)) for f in fs]
-    R = size(normal_part(Y0, F))
+    rest = [norm(normal_part(Y0, f)) for f in fs]
+    R = norm(normal_part(Y0, F))
     U, _, V = Y0.factors
     return Step(
         h=h,
         theta=theta,
         loss=family.loss(Z0),
         expected=float(np.mean([family.loss(Z) for Z in after])),
-        projected=size(tangent(Y0, F)) ** 2,
-        sides=(size(U.T @ F) ** 2 + size(F @ V) ** 2) / 2,
-        B=max(size(F), *map(size, fs), *on_segments),
+        projected=norm(tangent(Y0, F)) ** 2,
+        alpha2=(norm(U.T @ F) ** 2 + norm(F @ V) ** 2) / 2,
+        B=max(norm(F), *map(norm, fs), *on_segments),
         eps=max(R, *rest),
         normal=R * float(np.mean(rest)),
-        moved=float(np.mean([size(Z - Z0) ** 2 for Z in before])) / h**2,
-        along=float(np.mean([np.vdot(F, Z - Z0) for Z in before])) / h,
-        dropped=float(np.mean([size(a - b) for a, b in zip(before, after, strict=True)])),
+        increment2=float(np.mean([norm(Z - Z0) ** 2 for Z in before])) / h**2,
+        product=float(np.mean([np.vdot(F, Z - Z0) for Z in before])) / h,
+        dropped=float(np.mean([norm(a - b) for a, b in zip(before, after, strict=True)])),
     )
 
 
@@ -128,3 +160,24 @@ def starts(count: int, shapes: Sequence[tuple[int, int]], sigma: Sequence[float]
     return [
         dense_start(np.random.default_rng(100 + i), *shapes[i % len(shapes)], sigma) for i in range(count)
     ]
+
+
+class Trained:
+    """An integrator driven by an optimiser as a training does it, for any field."""
+
+    def __init__(self, method: Any, optimizer: Momentum):
+        self.optimizer = optimizer
+        self.substep = OptimizerSubstep(optimizer, method)
+        self.method = dataclasses.replace(method, substep=self.substep)
+
+    def step(self, f: Map, t: int, Y: LowRank, memory: State) -> tuple[LowRank, State]:
+        """Y_{t+1} and the memory in its bases."""
+        self.substep.begin((Y,), memory)
+        Y1 = advanced(f, self.optimizer.rate(t), Y, self.method)
+        return Y1, self.substep.finished((Y1,))
+
+
+def moment(Y: LowRank, memory: State) -> Matrix:
+    """The memory X of a momentum as a matrix; zero before the first step."""
+    U, _, V = Y.factors
+    return U @ memory["S"][0].moments[0] @ V.conj().T if memory else np.zeros(Y.shape)

@@ -48,15 +48,10 @@ import dlra
 from dlra import BUG, AugmentedBUG, LowRank, ParallelBUG, ProjectedRungeKutta
 from validation.checks import Finding, Identity, Slope, check
 from validation.families import complex_field, dense_start, tangent_field
-from validation.flows import tangent
+from validation.flows import compressed, norm, tangent
 from validation.manufactured import normal
 
 Matrix = np.ndarray
-
-
-def norm(X: Matrix) -> float:
-    """Frobenius norm."""
-    return float(np.linalg.norm(X))
 
 
 class Asked:
@@ -128,11 +123,6 @@ def untruncated(Y0: LowRank) -> dict[str, Any]:
     return {"max_rank": 2 * Y0.rank}
 
 
-def span(U: Matrix, V: Matrix, Z: Matrix) -> Matrix:
-    """P_U Z P_V."""
-    return U @ (U.conj().T @ Z @ V) @ V.conj().T
-
-
 @check("s2-eq-5-9", "(5.9): Y* = Y₀ + h P_U* f(Y₀) P_V* with Euler substeps", expect="holds")
 def euler_step(quick: bool) -> Iterator[Finding]:
     """All cases, h from 1e-4 to 10, dense S₀; U* and V* are read off the untruncated result. Relative to |Y₀| + h
@@ -142,7 +132,7 @@ def euler_step(quick: bool) -> Iterator[Finding]:
         for h in steps(quick):
             Y1 = dlra.step(c.F, 0.0, h, c.Y0, AugmentedBUG(substep="euler", **untruncated(c.Y0)))
             U, _, V = Y1.factors
-            difference = norm(Y1.to_dense() - Y - h * span(U, V, G)) / (norm(Y) + h * norm(G))
+            difference = norm(Y1.to_dense() - Y - h * compressed(U, V, G)) / (norm(Y) + h * norm(G))
             yield Identity(f"{c.label}, h = {h:g}", difference)
 
 
@@ -159,7 +149,7 @@ def tangent_part(quick: bool) -> Iterator[Finding]:
             yield Identity(f"increment: {c.label}, h = {h:g}", difference)
             if c.readable:
                 U, _, V = Y1.factors
-                difference = norm(tangent(c.Y0, span(U, V, G) - G)) / norm(G)
+                difference = norm(tangent(c.Y0, compressed(U, V, G) - G)) / norm(G)
                 yield Identity(f"projectors: {c.label}, h = {h:g}", difference)
 
 
@@ -188,7 +178,7 @@ def start_of_the_core(quick: bool) -> Iterator[Finding]:
             field = Asked(c.f)
             Y1 = dlra.step(field, 0.0, h, c.Y0, AugmentedBUG(substep="heun", **untruncated(c.Y0)))
             U, _, V = Y1.factors
-            start = field.asked[-1] - h * span(U, V, G)
+            start = field.asked[-1] - h * compressed(U, V, G)
             yield Identity(f"{c.label}, h = {h:g}", norm(start - Y) / (norm(Y) + h * norm(G)))
 
 
@@ -238,7 +228,7 @@ def projector(quick: bool) -> Iterator[Finding]:
         Y = dense_start(rng, m, n, sigma, dtype)
         Z, X = (normal(rng, (m, n), dtype) / np.sqrt(m * n) for _ in range(2))
         U, _, V = Y.factors
-        by_paper = Z @ V @ V.conj().T - span(U, V, Z) + U @ (U.conj().T @ Z)
+        by_paper = Z @ V @ V.conj().T - compressed(U, V, Z) + U @ (U.conj().T @ Z)
         for method in (
             ParallelBUG(substep="euler", c=math.inf, **untruncated(Y)),
             ProjectedRungeKutta("euler", **untruncated(Y)),
@@ -270,13 +260,13 @@ def fixed_rank(quick: bool) -> Iterator[Finding]:
             Y1 = dlra.step(c.F, 0.0, h, c.Y0, BUG(substep="euler"))
             U, _, V = Y1.factors
             K, L = (Y + h * G) @ V0, (Y + h * G).conj().T @ U0
-            size = norm(Y) + h * norm(G)
-            yield Identity(f"U₁: {c.label}, h = {h:g}", norm(K - U @ (U.conj().T @ K)) / size)
-            yield Identity(f"V₁: {c.label}, h = {h:g}", norm(L - V @ (V.conj().T @ L)) / size)
-            start = span(U, V, Y)
-            Z = start + h * span(U, V, c.f(start))
-            size += h * norm(c.f(start))
-            yield Identity(f"Y₁: {c.label}, h = {h:g}", norm(Y1.to_dense() - Z) / size)
+            scale = norm(Y) + h * norm(G)
+            yield Identity(f"U₁: {c.label}, h = {h:g}", norm(K - U @ (U.conj().T @ K)) / scale)
+            yield Identity(f"V₁: {c.label}, h = {h:g}", norm(L - V @ (V.conj().T @ L)) / scale)
+            start = compressed(U, V, Y)
+            Z = start + h * compressed(U, V, c.f(start))
+            scale += h * norm(c.f(start))
+            yield Identity(f"Y₁: {c.label}, h = {h:g}", norm(Y1.to_dense() - Z) / scale)
 
 
 @check("s2-single-precision", "Single precision: the bases keep P(Y₀) f(Y₀) at every h", expect="holds")
@@ -298,5 +288,5 @@ def single_precision(quick: bool) -> Iterator[Finding]:
             for h in (1e-1, 1e-2, 1e-3, 1e-4):
                 Y1 = dlra.step(lambda t, Y, G=G: G, 0.0, h, Y0, method(substep="euler", max_rank=6))
                 U, V = (np.linalg.qr(np.asarray(X, dtype=wide))[0] for X in (Y1.factors[0], Y1.factors[2]))
-                lost = norm(tangent(at_start, span(U, V, G.astype(wide))) - wanted) / norm(wanted)
+                lost = norm(tangent(at_start, compressed(U, V, G.astype(wide))) - wanted) / norm(wanted)
                 yield Identity(f"{method.name}, {m} x {n}, {dtype}, h = {h:g}", lost, tolerance=10 * unit)

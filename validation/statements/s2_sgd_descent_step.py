@@ -4,9 +4,9 @@
 
     L(Y) ≤ L(Ȳ) - ⟨F(Ȳ), Y - Ȳ⟩ + L/2 |Y - Ȳ|²                                     (5.10)
 
-and one step of the rank-adaptive integrator with Euler substeps, learning rate h and tolerance θ satisfies
+and one step of the rank-adaptive integrator with Euler substeps, learning rate h and tolerance ϑ satisfies
 
-    E L(Y₁) ≤ L(Y₀) - h |P(Y₀) F(Y₀)|² + h²LB²/2 + hBε + Bθ                        (theorem 5.3)
+    E L(Y₁) ≤ L(Y₀) - h |P(Y₀) F(Y₀)|² + h²LB²/2 + hBε + Bϑ                        (theorem 5.3)
 
 **Source.** A. Hnatiuk, J. Kusch, L. Kusch, N. R. Gauger, A. Walther, Stochastic aspects of dynamical low-rank
 approximation in the context of machine learning (2024).
@@ -25,7 +25,7 @@ truncation moves by what it drops):
 The normal block is there because the bases P* depend on the sample: without the ε-term the statement is wrong, and
 the loss may rise by O(h) where P(Y₀) F(Y₀) = 0. The parallel S-step has no normal block, hence no ε-term.
 
-**Use.** h must be below 2|PF|²/(LB²) and θ well below h|PF|²/B, or no descent is promised; the ε-term stays however
+**Use.** h must be below 2|PF|²/(LB²) and ϑ well below h|PF|²/B, or no descent is promised; the ε-term stays however
 small h is, where the augmented integrator is used, and is absent with the parallel one.
 """
 
@@ -41,9 +41,9 @@ import numpy as np
 import dlra
 from dlra import AugmentedBUG, LowRank, ParallelBUG, nn
 from validation.checks import Finding, Identity, Inequality, check
-from validation.descent import Step, loss_step, size, starts, tangent_target
+from validation.descent import Step, critical_point, loss_step, starts, tangent_target
 from validation.families import dense_start, quadratic_sum, root_sylvester
-from validation.flows import normal_part, tangent
+from validation.flows import norm, normal_part, tangent
 
 AUGMENTED = AugmentedBUG(substep="euler")
 PARALLEL = ParallelBUG(substep="euler", c=math.inf)
@@ -55,8 +55,8 @@ PARALLEL = ParallelBUG(substep="euler", c=math.inf)
 def _over(net: nn.Sequential, x: Any, y: Any, loss: Any, W: np.ndarray, D: np.ndarray) -> float:
     """L(W + D) - L(W) - ⟨∇L(W), D⟩."""
     value, gradient = net.with_weights({0: W}).loss_and_gradient(x, y, loss)
-    moved, _ = net.with_weights({0: W + D}).loss_and_gradient(x, y, loss)
-    return moved - value - float(np.vdot(gradient.weights[0], D))
+    after, _ = net.with_weights({0: W + D}).loss_and_gradient(x, y, loss)
+    return after - value - float(np.vdot(gradient.weights[0], D))
 
 
 @check("s2-5-2", "Lemma 5.2: L(Y) ≤ L(Ȳ) - ⟨F(Ȳ), Y - Ȳ⟩ + L|Y - Ȳ|²/2", expect="sharp")
@@ -76,7 +76,7 @@ def lemma_5_2(quick: bool) -> Iterator[Finding]:
         D = sign * 0.7 * np.outer(rng.standard_normal(c), q)
         over = _over(net, x, z, nn.MSELoss(), W, D)
         yield Inequality(
-            f"squares, eigenvector, {sign:+d}", over, 2 * lam[-1] / c / 2 * size(D) ** 2, rounding=1e-13
+            f"squares, eigenvector, {sign:+d}", over, 2 * lam[-1] / c / 2 * norm(D) ** 2, rounding=1e-13
         )
     labels = rng.integers(c, size=rows)
     L = lam[-1] / 2
@@ -85,12 +85,12 @@ def lemma_5_2(quick: bool) -> Iterator[Finding]:
     for sign in (1, -1):
         D = sign * 0.1 * np.array([[1.0], [-1.0]]) / math.sqrt(2)
         over = _over(two, ones, halves, nn.CrossEntropyLoss(), np.zeros((2, 1)), D)
-        yield Inequality(f"softmax, two classes, {sign:+d}", over, 0.5 / 2 * size(D) ** 2, rounding=1e-15)
+        yield Inequality(f"softmax, two classes, {sign:+d}", over, 0.5 / 2 * norm(D) ** 2, rounding=1e-15)
     for i in range(4 if quick else 20):
         W, D = rng.standard_normal((2, c, n)) * (0.3, 1.0)[i % 2]
         for E in (D, -D):
             over = _over(net, x, labels, nn.CrossEntropyLoss(), W, E)
-            yield Inequality("softmax, random", over, L / 2 * size(E) ** 2, rounding=1e-14)
+            yield Inequality("softmax, random", over, L / 2 * norm(E) ** 2, rounding=1e-14)
 
 
 # ---- theorem 5.3
@@ -103,7 +103,7 @@ def _printed(label: str, s: Step, L: float) -> Inequality:
 
 
 def _sharper(label: str, s: Step, L: float) -> Inequality:
-    right = s.h * s.normal + s.h**2 * L / 2 * s.moved + s.B * s.dropped
+    right = s.h * s.normal + s.h**2 * L / 2 * s.increment2 + s.B * s.dropped
     return Inequality(label, s.excess, right, trivial=s.h * s.projected, rounding=1e-14 * s.loss)
 
 
@@ -114,7 +114,7 @@ def _tight(shape: tuple[int, int]) -> tuple[Any, LowRank]:
     return quadratic_sum([Y0.to_dense() + tangent_target(rng, Y0)]), Y0
 
 
-def _tail(below: float, count: int, theta: float, h: float) -> tuple[Any, LowRank]:
+def _droppable(below: float, count: int, theta: float, h: float) -> tuple[Any, LowRank]:
     """After the step, so many singular values are this share of theta, and F is along them."""
     rng = np.random.default_rng(2)
     tail = below * theta - h / math.sqrt(count)
@@ -124,17 +124,17 @@ def _tail(below: float, count: int, theta: float, h: float) -> tuple[Any, LowRan
     return quadratic_sum([Y0.to_dense() + P[:, kept] @ Q[kept] / math.sqrt(count)]), Y0
 
 
-@check("s2-5-3", "Theorem 5.3: E L(Y₁) ≤ L(Y₀) - h|PF|² + h²LB²/2 + hBε + Bθ", expect="sharp")
+@check("s2-5-3", "Theorem 5.3: E L(Y₁) ≤ L(Y₀) - h|PF|² + h²LB²/2 + hBε + Bϑ", expect="sharp")
 def theorem_5_3(quick: bool) -> Iterator[Finding]:
     """Left is E L(Y₁) - L(Y₀) + h|PF|², right the last three terms. F tangent and quadratic loss: equality. A single
-    singular value just below θ, F along it: nearly equality in Bθ; four of them at 0.9 θ, of which one may go. Then
+    singular value just below ϑ, F along it: nearly equality in Bϑ; four of them at 0.9 ϑ, of which one may go. Then
     random losses with all samples, ε and noise, square and not, with and without truncation."""
     for shape in ((12, 12), (14, 10)):
         family, Y0 = _tight(shape)
         yield _printed(f"F tangent, {shape[0]} x {shape[1]}", loss_step(family, Y0, 0.3, AUGMENTED), 1.0)
     for below, count in ((0.999, 1), (0.9, 4)):
-        family, Y0 = _tail(below, count, 0.01, 1e-4)
-        yield _printed(f"{count} at {below} θ, F along", loss_step(family, Y0, 1e-4, AUGMENTED, 0.01), 1.0)
+        family, Y0 = _droppable(below, count, 0.01, 1e-4)
+        yield _printed(f"{count} at {below} ϑ, F along", loss_step(family, Y0, 1e-4, AUGMENTED, 0.01), 1.0)
     yield from _random(quick, _printed)
 
 
@@ -145,62 +145,63 @@ def _random(quick: bool, form: Any) -> Iterator[Finding]:
         for h in (2.0**-2, 2.0**-4) if quick else (2.0**-2, 2.0**-4, 2.0**-6, 2.0**-8):
             for theta in (0.0, 0.5 * h**2):
                 s = loss_step(family, Y0, h, AUGMENTED, theta)
-                yield form(f"random {i}, h = {h:g}, θ = {theta:g}", s, family.L)
+                yield form(f"random {i}, h = {h:g}, ϑ = {theta:g}", s, family.L)
 
 
-@check("s2-5-3-sharper", "Theorem 5.3 with |R|E|r|, E|P*fP*|², E|Y* - Y₁| for Bε, B², θ", expect="sharp")
+@check("s2-5-3-sharper", "Theorem 5.3 with |R|E|r|, E|P*fP*|², E|Y* - Y₁| for Bε, B², ϑ", expect="sharp")
 def theorem_5_3_sharper(quick: bool) -> Iterator[Finding]:
     """The same cases; |P*fP*| and |Y* - Y₁| from the result before truncation."""
     for shape in ((12, 12), (14, 10)):
         family, Y0 = _tight(shape)
         yield _sharper(f"F tangent, {shape[0]} x {shape[1]}", loss_step(family, Y0, 0.3, AUGMENTED), 1.0)
     for below, count in ((0.999, 1), (0.9, 4)):
-        family, Y0 = _tail(below, count, 0.01, 1e-4)
-        yield _sharper(f"{count} at {below} θ, F along", loss_step(family, Y0, 1e-4, AUGMENTED, 0.01), 1.0)
+        family, Y0 = _droppable(below, count, 0.01, 1e-4)
+        yield _sharper(f"{count} at {below} ϑ, F along", loss_step(family, Y0, 1e-4, AUGMENTED, 0.01), 1.0)
     yield from _random(quick, _sharper)
-
-
-def critical_point() -> tuple[Any, LowRank]:
-    """Y₀ of rank 1 with P(Y₀) F = 0, and three samples whose new bases see F where f opposes it.
-
-    F = ρ e₂e₂ᵀ. The first sample opens e₂ on both sides and has f₂₂ = -c; the two others open mostly e₃, and carry
-    what makes the mean of f₂₂ equal to ρ.
-    """
-    a, b, rho, c = 1.0, 3.0, 0.1, 0.15
-    Y0 = LowRank(np.eye(8)[:, :1], np.ones((1, 1)), np.eye(8)[:, :1])
-    targets = []
-    for along, aside, normal in (
-        (a, 0.0, -c),
-        (-a / 2, b, (3 * rho + c) / 2),
-        (-a / 2, -b, (3 * rho + c) / 2),
-    ):
-        f = np.zeros((8, 8))
-        f[1, 0], f[2, 0] = along, aside
-        f[0, 1], f[0, 2] = along, aside
-        f[1, 1] = normal
-        targets.append(Y0.to_dense() + f)
-    return quadratic_sum(targets), Y0
 
 
 @check(
     "s2-5-3-epsilon",
     "Theorem 5.3 needs its ε-term: bases and samples are not independent",
-    expect="sharp",
-    adjusted="was: holds; the parallel step attains its bound, because the loss is quadratic and P(Y₀) F = 0",
+    expect="holds",
+    adjusted="was: sharp; through the parallel step, which is a check of its own now",
 )
 def epsilon_term(quick: bool) -> Iterator[Finding]:
     """A critical point of the manifold, P(Y₀) F = 0, where E⟨F, P*fP*⟩ < 0: the loss rises by O(h), more than the
-    statement without ε allows (left: h²LB²/2, right: the rise), and less than the statement with ε allows. The
-    parallel S-step from the same point stays below h²L/2 E|P(Y₀)f|²."""
+    statement without ε allows (left: h²LB²/2, right: the rise), and less than the statement with ε allows."""
     family, Y0 = critical_point()
     for h in (2.0**-12, 2.0**-14):
         s = loss_step(family, Y0, h, AUGMENTED)
         yield Identity(f"P(Y₀)F = 0, h = {h:g}", s.projected)
         yield Inequality(f"the rise needs ε, h = {h:g}", h**2 * s.B**2 / 2, s.excess)
-        yield Inequality(f"E⟨F, P*fP*⟩ ≥ -ε², h = {h:g}", -s.along, s.eps**2)
+        yield Inequality(f"E⟨F, P*fP*⟩ ≥ -ε², h = {h:g}", -s.product, s.eps**2)
         yield _sharper(f"with ε, h = {h:g}", s, 1.0)
+
+
+@check(
+    "s2-5-3-parallel",
+    "Theorem 5.3 for the parallel integrator: E L(Y₁) ≤ L(Y₀) - h|PF|² + h²L/2 E|Pf|², no ε-term",
+    expect="sharp",
+)
+def parallel_step(quick: bool) -> Iterator[Finding]:
+    """Left is E L(Y₁) - L(Y₀) + h|PF|². The same critical point, where the loss is quadratic: equality. Then random
+    losses with all samples, normal parts of 0.5 and noise, square and not, nothing truncated."""
+    family, Y0 = critical_point()
+    for h in (2.0**-12, 2.0**-14):
         p = loss_step(family, Y0, h, PARALLEL)
-        yield Inequality(f"parallel, no ε, h = {h:g}", p.excess, h**2 / 2 * p.moved, rounding=1e-14 * p.loss)
+        right = h**2 / 2 * p.increment2
+        yield Inequality(f"critical point, h = {h:g}", p.excess, right, rounding=1e-14 * p.loss)
+    for i, Y0 in enumerate(starts(2 if quick else 6, ((12, 12), (14, 10)), (2.0, 1.0, 0.4))):
+        family = root_sylvester(*Y0.shape, eps=0.5, g=0.2, seed=i)
+        for h in (2.0**-4, 2.0**-8):
+            p = loss_step(family, Y0, h, PARALLEL)
+            yield Inequality(
+                f"random {i}, h = {h:g}",
+                p.excess,
+                h**2 * family.L / 2 * p.increment2,
+                trivial=h * p.projected,
+                rounding=1e-14 * p.loss,
+            )
 
 
 # ---- a network
@@ -212,13 +213,13 @@ class Joint:
 
     excess: float
     projected: float
-    moved: float
-    square: float
+    increment2: float
+    """E|Y₁ - Y₀|²/h²."""
+    f2: float
     """E|f|²."""
     normal: float
     L: float
     descent: float
-    loss: float
 
 
 def _network(seed: int) -> tuple[nn.Sequential, Any, Any]:
@@ -239,7 +240,7 @@ def _joint(net: nn.Sequential, x: Any, y: Any, h: float, method: Any) -> Joint:
         return [Y.to_dense() for Y in Ys]
 
     def total(Xs: Any) -> float:
-        return math.hypot(*map(size, Xs))
+        return math.hypot(*map(norm, Xs))
 
     def at(Ys: Any, rows: slice = slice(None)) -> tuple[float, list[np.ndarray]]:
         value, gradient = net.with_members(Ys).loss_and_gradient(x[rows], y[rows], loss)
@@ -248,15 +249,15 @@ def _joint(net: nn.Sequential, x: Any, y: Any, h: float, method: Any) -> Joint:
     value, F = at(start)
     Y0 = dense(start)
     ends, L, rest = [], 0.0, []
-    moved = square = 0.0
+    increment2 = f2 = 0.0
     for i in range(len(x)):
         rows = slice(i, i + 1)
         Y1 = dense(dlra.step(nn.gradient_flow(net, x[rows], y[rows], loss), 0.0, h, start, method))
         f = at(start, rows)[1]
-        square += total(f) ** 2 / len(x)
+        f2 += total(f) ** 2 / len(x)
         rest.append(total([normal_part(Y, G) for Y, G in zip(start, f, strict=True)]))
         D = [b - a for a, b in zip(Y0, Y1, strict=True)]
-        moved += total(D) ** 2 / h**2 / len(x)
+        increment2 += total(D) ** 2 / h**2 / len(x)
         for s in np.linspace(0.0, 1.0, 9)[1:]:
             G = at([a + s * d for a, d in zip(Y0, D, strict=True)])[1]
             L = max(L, total([a - b for a, b in zip(G, F, strict=True)]) / (s * total(D)))
@@ -265,28 +266,39 @@ def _joint(net: nn.Sequential, x: Any, y: Any, h: float, method: Any) -> Joint:
     mean = float(np.mean(ends))
     R = total([normal_part(Y, G) for Y, G in zip(start, F, strict=True)])
     normal = R * float(np.mean(rest))
-    return Joint(mean - value + h * projected, projected, moved, square, normal, L, value - mean, value)
+    return Joint(mean - value + h * projected, projected, increment2, f2, normal, L, value - mean)
 
 
-@check("s2-5-3-network", "Theorem 5.3 for both layers of a tanh network at once", expect="sharp")
+@check(
+    "s2-5-3-network",
+    "Theorem 5.3 for both layers of a tanh network at once, augmented",
+    expect="vacuous here",
+    adjusted="was: sharp; through the parallel integrator, which is a check of its own now",
+)
 def network(quick: bool) -> Iterator[Finding]:
     """Two square layers of rank 2, 16 samples, one backward pass for both layers, all samples enumerated; L is
-    measured on the segments from Y₀ to Y₁. Parallel S-step: left is the descent h|PF|² - h²L/2 E|Pf|² that is
-    promised, right the one seen. Augmented: the excess over the descent of first order and h²L/2 E|f|² +
-    h|R|E|r|."""
+    measured on the segments from Y₀ to Y₁. The excess over the descent of first order, and h²L/2 E|f|² + h|R|E|r|. The
+    gradients are far from tangent: the ε-term alone is above h|PF|², so that no descent is promised at any h."""
+    for seed in range(1 if quick else 4):
+        net, x, y = _network(seed)
+        for h in (2.0**-8, 2.0**-5, 2.0**-3):
+            j = _joint(net, x, y, h, dataclasses.replace(AUGMENTED, max_rank=4))
+            right, known = h**2 * j.L / 2 * j.f2 + h * j.normal, h * j.projected
+            yield Inequality(f"network {seed}, h = {h:g}", j.excess, right, known, rounding=1e-14)
+
+
+@check(
+    "s2-5-3-network-parallel",
+    "Theorem 5.3 for both layers of a tanh network at once, parallel",
+    expect="sharp",
+)
+def network_parallel(quick: bool) -> Iterator[Finding]:
+    """The same networks. Left is the descent h|PF|² - h²L/2 E|Pf|² that is promised, right the one seen; a promise of
+    nothing (right is what is known) says nothing. More than nine tenths are promised for h ≤ 2⁻⁶."""
     for seed in range(1 if quick else 4):
         net, x, y = _network(seed)
         for h in (2.0**-9, 2.0**-6, 2.0**-3):
             j = _joint(net, x, y, h, dataclasses.replace(PARALLEL, max_rank=4))
-            promised = h * j.projected - h**2 * j.L / 2 * j.moved
-            yield Inequality(f"parallel, network {seed}, h = {h:g}", promised, j.descent)
-        for h in (2.0**-8, 2.0**-3):
-            j = _joint(net, x, y, h, dataclasses.replace(AUGMENTED, max_rank=4))
-            right = h**2 * j.L / 2 * j.square + h * j.normal
-            yield Inequality(
-                f"augmented, network {seed}, h = {h:g}",
-                j.excess,
-                right,
-                trivial=h * j.projected,
-                rounding=1e-14,
-            )
+            promised = h * j.projected - h**2 * j.L / 2 * j.increment2
+            known = math.inf if promised > 0 else j.descent
+            yield Inequality(f"network {seed}, h = {h:g}", promised, j.descent, trivial=known)

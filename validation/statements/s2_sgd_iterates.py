@@ -1,9 +1,9 @@
 """Section 5.2, theorem 5.4: the mean of the projected gradients over k steps.
 
-**Statement.** With a loss that is not negative, learning rate h and tolerance θ, the iterates of the rank-adaptive
+**Statement.** With a loss that is not negative, learning rate h and tolerance ϑ, the iterates of the rank-adaptive
 integrator with Euler substeps satisfy
 
-    (1/k) Σ_{t≤k} E |P(Y_{t-1}) F(Y_{t-1})|² ≤ L(Y₀)/(kh) + hLB²/2 + Bε + Bθ/h.
+    (1/k) Σ_{t≤k} E |P(Y_{t-1}) F(Y_{t-1})|² ≤ L(Y₀)/(kh) + hLB²/2 + Bε + Bϑ/h.
 
 **Source.** A. Hnatiuk, J. Kusch, L. Kusch, N. R. Gauger, A. Walther, Stochastic aspects of dynamical low-rank
 approximation in the context of machine learning (2024).
@@ -14,12 +14,12 @@ E⟨F(Y_t), P f(Y_t)⟩ = E|P F(Y_t)|², which is false where an epoch goes thro
 **Constants.** As printed. The first term dominates unless kh is large, and hides every mistake then; before L(Y_k) ≥
 0 is used, and with the normal block of theorem 5.3 as it is, the same proof gives (derived)
 
-    (1/k) Σ_{t≤k} E |P(Y_{t-1}) F(Y_{t-1})|² ≤ (L(Y₀) - E L(Y_k))/(kh) + hLB²/2 + ε² + Bθ/h.
+    (1/k) Σ_{t≤k} E |P(Y_{t-1}) F(Y_{t-1})|² ≤ (L(Y₀) - E L(Y_k))/(kh) + hLB²/2 + ε² + Bϑ/h.
 
 With f_i = a_i - S, S in fixed bases, and epochs over the permutations of two samples a ± d, the two sides of the
 identity differ in the second step of an epoch by exactly h|d|² (derived): E⟨F, f⟩ = E|F|² + h|d|².
 
-**Use.** Convergence in the mean up to hLB²/2 + Bε + Bθ/h: θ must fall faster than h; θ = ch² makes the last two terms
+**Use.** Convergence in the mean up to hLB²/2 + Bε + Bϑ/h: ϑ must fall faster than h; ϑ = ch² makes the last two terms
 of the order of the first. Epochs that go through a permutation are outside the theory (``replacement=True`` of
 :func:`dlra.nn.train` is inside); to first order in h they help here, they do not harm.
 """
@@ -34,10 +34,10 @@ from typing import Any
 import numpy as np
 
 from dlra import AugmentedBUG, Galerkin, LowRank
-from validation.checks import Counterexample, Finding, Identity, Inequality, check
-from validation.descent import advanced, size
+from validation.checks import Finding, Identity, Inequality, check
+from validation.descent import advanced
 from validation.families import Family, dense_start, quadratic_sum, root_sylvester
-from validation.flows import normal_part, tangent, tree
+from validation.flows import norm, normal_part, tangent, tree
 
 
 @dataclass
@@ -63,10 +63,10 @@ def _paths(family: Family, Y0: LowRank, h: float, k: int, method: Any) -> Paths:
             out.last += p * family.loss(Z)
             continue
         F = family.F(Z)
-        out.projected += p * size(tangent(Y, F)) ** 2 / k
+        out.projected += p * norm(tangent(Y, F)) ** 2 / k
         for G in (F, *(f(Z) for f in family.samples)):
-            out.B = max(out.B, size(G))
-            out.eps = max(out.eps, size(normal_part(Y, G)))
+            out.B = max(out.B, norm(G))
+            out.eps = max(out.eps, norm(normal_part(Y, G)))
     return out
 
 
@@ -86,20 +86,20 @@ def _long(family: Family, Y0: LowRank, h: float, k: int, method: Any) -> Paths:
     out, Y = Paths(), Y0
     for _ in range(k):
         F = family.F(Y.to_dense())
-        out.projected += size(tangent(Y, F)) ** 2 / k
-        out.B, out.eps = max(out.B, size(F)), max(out.eps, size(normal_part(Y, F)))
+        out.projected += norm(tangent(Y, F)) ** 2 / k
+        out.B, out.eps = max(out.B, norm(F)), max(out.eps, norm(normal_part(Y, F)))
         Y = advanced(family.samples[0], h, Y, method)
     return out
 
 
 @check(
     "s2-5-4",
-    "Theorem 5.4: mean of E|PF|² ≤ L(Y₀)/(kh) + hLB²/2 + Bε + Bθ/h",
+    "Theorem 5.4: mean of E|PF|² ≤ L(Y₀)/(kh) + hLB²/2 + Bε + Bϑ/h",
     expect="holds",
     adjusted="was: vacuous here, with enumerated paths alone, and no variant could be seen; a long run was added",
 )
 def theorem_5_4(quick: bool) -> Iterator[Finding]:
-    """B and ε are those of the visited points, in the term of θ B is that of the family. A long run with one sample,
+    """B and ε are those of the visited points, in the term of ϑ B is that of the family. A long run with one sample,
     kh = 20: long enough for L(Y₀)/(kh) to be small. Then all paths of four samples, a few steps, where the first term
     alone exceeds B², which is known without the statement."""
     h, k = 0.05, 400
@@ -139,7 +139,7 @@ def _products(family: Family, Y: LowRank, f: np.ndarray) -> tuple[float, float]:
     """⟨F, P f P⟩ and |P F P|² in the bases of Y."""
     U, _, V = Y.factors
     F = U.T @ family.F(Y.to_dense()) @ V
-    return float(np.vdot(F, U.T @ f @ V)), size(F) ** 2
+    return float(np.vdot(F, U.T @ f @ V)), norm(F) ** 2
 
 
 @check("s2-5-4-fresh", "(5.15): E⟨F, PfP⟩ = E|PFP|² for minibatches drawn afresh", expect="holds")
@@ -161,9 +161,14 @@ def fresh(quick: bool) -> Iterator[Finding]:
             yield Identity(f"{shape[0]} x {shape[1]}, step {t}", abs(sums[t, 0] - sums[t, 1]) / sums[t, 1])
 
 
-@check("s2-5-4-shuffled", "(5.15) where epochs go through permutations", expect="fails as printed")
+@check(
+    "s2-5-4-shuffled",
+    "Epochs through permutations: E⟨F, PfP⟩ - E|PFP|² = h|d|² in the second step, (5.15) is not for them",
+    expect="holds",
+    adjusted="was: fails as printed; the paper prints (5.15) for minibatches drawn afresh only",
+)
 def shuffled(quick: bool) -> Iterator[Finding]:
-    """Fixed bases, both orders of two samples a ± d: E⟨F, f⟩ in the second step is above E|F|², by h|d|²."""
+    """Fixed bases, both orders of two samples a ± d."""
     for shape in ((8, 8), (10, 7)):
         family, Y0, d = _fixed(shape)
         for h in (0.05, 0.2):
@@ -172,5 +177,4 @@ def shuffled(quick: bool) -> Iterator[Finding]:
                 Y = advanced(family.samples[i], h, Y0, Galerkin(substep="euler"))
                 sums += np.array(_products(family, Y, family.samples[j](Y.to_dense()))) / 2
             label = f"{shape[0]} x {shape[1]}, h = {h:g}"
-            yield Identity(f"difference h|d|², {label}", abs(sums[0] - sums[1] - h * size(d) ** 2) / sums[0])
-            yield Counterexample(label, float(sums[0]), float(sums[1]))
+            yield Identity(label, abs(sums[0] - sums[1] - h * norm(d) ** 2) / sums[0])

@@ -1,11 +1,11 @@
 """Beyond section 5.2: convergence of the rank-adaptive parallel integrator, without ε and without fixed bases.
 
 **Statement.** (derived) Steps of the parallel integrator with Euler substeps, learning rates h_t and truncation
-tolerances θ_t satisfy, before truncation, Y*_t = Y_t + h_t P(Y_t) f(Y_t), and
+tolerances ϑ_t satisfy, before truncation, Y*_t = Y_t + h_t P(Y_t) f(Y_t), and
 
-    Σ_{t<k} h_t E|P(Y_t) F(Y_t)|² ≤ L(Y₀) - inf L + L/2 Σ_{t<k} h_t² E|P(Y_t) f(Y_t)|² + B Σ_{t<k} θ_t.
+    Σ_{t<k} h_t E|P(Y_t) F(Y_t)|² ≤ L(Y₀) - inf L + L/2 Σ_{t<k} h_t² E|P(Y_t) f(Y_t)|² + B Σ_{t<k} ϑ_t.
 
-With θ_t = c h_t², Σ h_t = ∞ and Σ h_t² < ∞ the right side stays bounded: lim inf E|P(Y_t) F(Y_t)|² = 0, while ranks
+With ϑ_t = c h_t², Σ h_t = ∞ and Σ h_t² < ∞ the right side stays bounded: lim inf E|P(Y_t) F(Y_t)|² = 0, while ranks
 adapt.
 
 **Source.** The parallel integrator: G. Ceruti, J. Kusch, C. Lubich, A parallel rank-adaptive integrator for dynamical
@@ -15,12 +15,12 @@ The statement is in neither. Proof: docs/theory-convergence.md.
 
 **Assumptions.** Fresh minibatches, E f = F = -∇L; L bounded below; F Lipschitz with L on the segments from Y_t to
 Y*_t, |F| ≤ B on those from Y*_t to Y_{t+1}; E|P f|² bounded. No step is repeated in wider bases (the rejection of the
-parallel integrator: c = ∞, and the new rank is not twice the old one), and no max_rank cuts more than θ_t.
+parallel integrator: c = ∞, and the new rank is not twice the old one), and no max_rank cuts more than ϑ_t.
 
 **Constants.** As given; L and B global ones of the family. With E L(Y_k) in the place of inf L the bound is nearly
 attained for small steps. Derived with it: min_{t<k} E|PF|² ≤ right side / Σ h_t.
 
-**Use.** Train with the parallel integrator and θ = c h² (``nn.TiedTolerance``), h decreasing as 1/t^p, 1/2 < p ≤ 1.
+**Use.** Train with the parallel integrator and ϑ = c h² (``nn.TiedTolerance``), h decreasing as 1/t^p, 1/2 < p ≤ 1.
 The augmented integrator has an additional ε²Σ h_t, which is infinite.
 """
 
@@ -29,24 +29,24 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from dlra import LowRank, ParallelBUG, nn
 from dlra.nn.schedules import RobbinsMonro
-from validation.checks import Finding, Inequality, check
-from validation.descent import advanced, loss_step, size
+from validation.checks import Finding, Identity, Inequality, check
+from validation.descent import advanced, critical_point, loss_step, rates
 from validation.families import Family, dense_start, root_sylvester
-from validation.flows import tangent, tree
-from validation.statements.s2_sgd_descent_step import critical_point
+from validation.flows import norm, tangent, tree
 
 PARALLEL = ParallelBUG(substep="euler", c=math.inf)
 TERMS = 3
 
 
 def _tied(c: float, h: float) -> ParallelBUG:
-    """The integrator with θ = c h²."""
+    """The integrator with ϑ = c h²."""
     return dataclasses.replace(PARALLEL, **nn.TiedTolerance(c).options(h))
 
 
@@ -55,43 +55,63 @@ def _infimum(eps: float) -> float:
     return TERMS + eps
 
 
-def _paths(
-    family: Family, Y0: LowRank, schedule: RobbinsMonro, c: float, k: int
-) -> tuple[float, float, float, float, set[int]]:
-    """Σ h E|PF|², L/2 Σ h²E|Pf|², E L(Y_k), the largest |Y* - Y_{t+1}|/θ_t, and the ranks."""
-    h = [schedule(t) for t in range(k)]
-    projected = second = last = dropped = 0.0
-    ranks: set[int] = set()
+@dataclass
+class _Paths:
+    """Expectations over all paths, with h_t from its formula."""
 
-    def advance(Y: LowRank, t: int, i: int) -> LowRank:
-        nonlocal dropped
-        Y1 = advanced(family.samples[i], h[t], Y, _tied(c, h[t]))
-        Z = Y.to_dense()
-        before = Z + h[t] * tangent(Y, family.samples[i](Z))
-        dropped = max(dropped, size(before - Y1.to_dense()) / (c * h[t] ** 2))
-        return Y1
+    projected: float = 0.0
+    """Σ h E|PF|²."""
+    second: float = 0.0
+    """L/2 Σ h² E|Pf|²."""
+    last: float = 0.0
+    """E L(Y_k)."""
+    dropped: float = 0.0
+    """The largest |Y* - Y_{t+1}|/ϑ_t."""
+    ranks: set[int] = field(default_factory=set)
+    products: list[float] = field(default_factory=list)
+    """E⟨F(Y_t), P(Y_t) f_t⟩ of the samples that are drawn, by t."""
+    squares: list[float] = field(default_factory=list)
+    """E|P(Y_t) F(Y_t)|², by t."""
 
-    for t, p, Y in tree(Y0, k, len(family.samples), advance):
+
+def _paths(family: Family, Y0: LowRank, schedule: RobbinsMonro, c: float, k: int) -> _Paths:
+    h = rates(schedule, k).tolist()
+    out = _Paths(products=[0.0] * k, squares=[0.0] * k)
+
+    def advance(state: tuple[LowRank, float], t: int, i: int) -> tuple[LowRank, float]:
+        Y, f = state[0], family.samples[i]
+        Y1 = advanced(f, schedule(t), Y, _tied(c, schedule(t)))
         Z = Y.to_dense()
-        ranks.add(Y.rank)
+        Pf = tangent(Y, f(Z))
+        out.dropped = max(out.dropped, norm(Z + h[t] * Pf - Y1.to_dense()) / (c * h[t] ** 2))
+        return Y1, float(np.vdot(family.F(Z), Pf))
+
+    for t, p, (Y, product) in tree((Y0, 0.0), k, len(family.samples), advance):
+        Z = Y.to_dense()
+        out.ranks.add(Y.rank)
+        if t:
+            out.products[t - 1] += p * product
         if t == k:
-            last += p * family.loss(Z)
+            out.last += p * family.loss(Z)
             continue
-        projected += p * h[t] * size(tangent(Y, family.F(Z))) ** 2
-        squares = [size(tangent(Y, f(Z))) ** 2 for f in family.samples]
-        second += p * h[t] ** 2 * family.L / 2 * float(np.mean(squares))
-    return projected, second, last, dropped, ranks
+        square = norm(tangent(Y, family.F(Z))) ** 2
+        out.squares[t] += p * square
+        out.projected += p * h[t] * square
+        squares = [norm(tangent(Y, f(Z))) ** 2 for f in family.samples]
+        out.second += p * h[t] ** 2 * family.L / 2 * float(np.mean(squares))
+    return out
 
 
 @check(
     "s2-parallel-convergence",
-    "Parallel integrator, θ = ch²: Σ h E|PF|² ≤ L(Y₀) - inf L + L/2 Σ h²E|Pf|² + BΣθ",
+    "Parallel integrator, ϑ = ch²: Σ h E|PF|² ≤ L(Y₀) - inf L + L/2 Σ h²E|Pf|² + BΣϑ",
     expect="sharp",
 )
 def convergence(quick: bool) -> Iterator[Finding]:
-    """All paths of four samples with ε = 0.5, decreasing steps, tolerances that let the rank change; nothing but the
-    truncation may lie between Y_t + h P f and Y_{t+1}. With E L(Y_k), and with inf L. Then one sample and many
-    steps."""
+    """All paths of four samples with ε = 0.5, decreasing steps, tolerances that let the rank change; right sides with
+    h_t from its formula. Nothing but the truncation may lie between Y_t + h P f and Y_{t+1}, and E⟨F, Pf⟩ = E|PF|² for
+    the samples that are drawn. Then the sum with E L(Y_k), and with inf L, beside B² Σ h, which is known. One sample
+    and many steps: the sum again, and the smallest |PF|² beside the first."""
     eps = 0.5
     cases = ((0, (10, 10), 0.005, 3, 1.0), (1, (12, 9), 0.2, 3, 5.0), (2, (10, 10), 0.2, 5, 5.0))
     for seed, shape, h0, k, c in cases[:2] if quick else cases:
@@ -99,12 +119,15 @@ def convergence(quick: bool) -> Iterator[Finding]:
         Y0 = dense_start(np.random.default_rng(seed), *shape, (2.0, 1.0, 0.05))
         start = family.loss(Y0.to_dense())
         schedule = RobbinsMonro(h0, 1.0, 4.0)
-        projected, second, last, dropped, ranks = _paths(family, Y0, schedule, c, k)
-        theta = c * sum(schedule(t) ** 2 for t in range(k))
-        label = f"4^{k} paths, h₀ = {h0:g}, ranks {min(ranks)} to {max(ranks)}"
-        yield Inequality(f"|Y* - Y| ≤ θ, {label}", dropped, 1.0)
-        yield Inequality(f"E L(Y_k), {label}", projected, start - last + second + family.B * theta)
-        yield Inequality(f"inf L, {label}", projected, start - _infimum(eps) + second + family.B * theta)
+        h, B = rates(schedule, k), family.B
+        paths = _paths(family, Y0, schedule, c, k)
+        label = f"4^{k} paths, h₀ = {h0:g}, ranks {min(paths.ranks)} to {max(paths.ranks)}"
+        yield Inequality(f"|Y* - Y| ≤ ϑ, {label}", paths.dropped, 1.0)
+        for t, (product, square) in enumerate(zip(paths.products, paths.squares, strict=True)):
+            yield Identity(f"E⟨F, Pf⟩ = E|PF|², t = {t}, {label}", abs(product - square) / square)
+        rest, known = paths.second + B * c * float(h @ h), B**2 * float(np.sum(h))
+        yield Inequality(f"E L(Y_k), {label}", paths.projected, start - paths.last + rest, trivial=known)
+        yield Inequality(f"inf L, {label}", paths.projected, start - _infimum(eps) + rest, trivial=known)
     yield from _long(200 if quick else 1000)
 
 
@@ -113,20 +136,18 @@ def _long(steps: int) -> Iterator[Finding]:
     family = root_sylvester(10, 10, eps=0.5, g=0.0, terms=TERMS, seed=3)
     Y = dense_start(np.random.default_rng(3), 10, 10, (2.0, 1.0, 0.05))
     c, schedule = 1.0, RobbinsMonro(0.02, 0.75, 50.0)
-    start, least, first, left, right = family.loss(Y.to_dense()), math.inf, 0.0, 0.0, 0.0
-    total = 0.0
+    h = rates(schedule, steps)
+    start, squares = family.loss(Y.to_dense()), np.empty(steps)
     for t in range(steps):
-        square = size(tangent(Y, family.F(Y.to_dense()))) ** 2
-        first, least = first or square, min(least, square)
-        h = schedule(t)
-        left, total = left + h * square, total + h
-        right += h**2 * (family.L / 2 * square + family.B * c)
-        Y = advanced(family.samples[0], h, Y, _tied(c, h))
-    end = family.loss(Y.to_dense())
-    yield Inequality(f"L(Y_k), {steps} steps, last rank {Y.rank}", left, start - end + right)
-    yield Inequality(
-        f"min |PF|², {steps} steps", least, (start - _infimum(0.5) + right) / total, trivial=first
-    )
+        squares[t] = norm(tangent(Y, family.F(Y.to_dense()))) ** 2
+        Y = advanced(family.samples[0], schedule(t), Y, _tied(c, schedule(t)))
+    left, total = float(h @ squares), float(np.sum(h))
+    rest = float(h**2 @ (family.L / 2 * squares + family.B * c))
+    least, known = start - _infimum(0.5) + rest, family.B**2 * total
+    label = f"{steps} steps, last rank {Y.rank}"
+    yield Inequality(f"L(Y_k), {label}", left, start - family.loss(Y.to_dense()) + rest, trivial=known)
+    yield Inequality(f"inf L, {label}", left, least, trivial=known)
+    yield Inequality(f"min |PF|², {label}", float(np.min(squares)), least / total, trivial=float(squares[0]))
 
 
 @check(

@@ -30,7 +30,7 @@ from dlra import AugmentedBUG, LowRank
 from dlra.linalg import truncate
 from validation.checks import Finding, Identity, Inequality, check
 from validation.families import complex_field, dense_start, tangent_field
-from validation.statements.s2_identities import norm
+from validation.flows import norm
 
 Matrix = np.ndarray
 ROUNDING = 1e-14

@@ -33,15 +33,14 @@ from typing import Any
 
 import numpy as np
 
-import dlra
 from dlra import AugmentedBUG, Galerkin, LowRank, ParallelBUG, nn
-from dlra.nn._training import OptimizerSubstep, State
+from dlra.nn._training import State
 from dlra.nn.optimizers import Momentum
 from dlra.nn.schedules import RobbinsMonro
 from validation.checks import Finding, Identity, check
-from validation.descent import size
+from validation.descent import Trained, moment
 from validation.families import complex_field, dense_start
-from validation.flows import tangent
+from validation.flows import compressed, relative, tangent
 from validation.manufactured import normal, random_orthonormal
 
 Matrix = np.ndarray
@@ -49,35 +48,10 @@ Map = Callable[[Matrix], Matrix]
 SCHEDULE = RobbinsMonro(0.1, 0.75, 2.0)
 
 
-class Trained:
-    """An integrator driven by an optimiser as a training does it, for any field."""
-
-    def __init__(self, method: Any, optimizer: Momentum):
-        self.optimizer = optimizer
-        self.substep = OptimizerSubstep(optimizer, method)
-        self.method = dataclasses.replace(method, substep=self.substep)
-
-    def step(self, f: Map, t: int, Y: LowRank, memory: State) -> tuple[LowRank, State]:
-        """Y_{t+1} and the memory in its bases."""
-        self.substep.begin((Y,), memory)
-        Y1 = dlra.step(lambda _, Z: f(Z), 0.0, self.optimizer.rate(t), Y, self.method)
-        return Y1, self.substep.finished((Y1,))
-
-
-def moment(Y: LowRank, memory: State) -> Matrix:
-    """X as a matrix; zero before the first step."""
+def _within(Y: LowRank, Z: Matrix) -> Matrix:
+    """P_U Z P_V in the bases of Y."""
     U, _, V = Y.factors
-    return U @ memory["S"][0].moments[0] @ V.conj().T if memory else np.zeros(Y.shape)
-
-
-def _between(Y: LowRank, Z: Matrix) -> Matrix:
-    """P_U Z P_V."""
-    U, _, V = Y.factors
-    return U @ (U.conj().T @ Z @ V) @ V.conj().T
-
-
-def _apart(A: Matrix, B: Matrix) -> float:
-    return size(A - B) / size(B)
+    return compressed(U, V, Z)
 
 
 def _heavy_ball(f: Map, Y: Matrix, mu: float, h: list[float]) -> Matrix:
@@ -119,7 +93,7 @@ def fixed_bases(quick: bool) -> Iterator[Finding]:
         field = complex_field(*shape)
 
         def f(Z: Matrix, field: Map = field, Y0: LowRank = Y0) -> Matrix:
-            return _between(Y0, field(Z))
+            return _within(Y0, field(Z))
 
         for mu, lam in ((0.9, 0.0), (0.9, 1.0), (0.5, 0.3), (0.9, 10.0)):
             trained = Trained(Galerkin(), Momentum(SCHEDULE, mu=mu, lam=lam))
@@ -129,10 +103,10 @@ def fixed_bases(quick: bool) -> Iterator[Finding]:
             Z0, Z = Y0.to_dense(), Y.to_dense()
             label = f"{shape[0]} x {shape[1]}, μ = {mu:g}"
             if lam == 0:
-                yield Identity(f"heavy ball, {label}", _apart(Z, _heavy_ball(f, Z0, mu, h)))
+                yield Identity(f"heavy ball, {label}", relative(Z, _heavy_ball(f, Z0, mu, h)))
             elif lam == 1:
-                yield Identity(f"Nesterov, {label}", _apart(Z, _nesterov(f, Z0, mu, h)))
-            yield Identity(f"(5.24), λ = {lam:g}, {label}", _apart(Z, _unified(f, Z0, mu, lam, h)))
+                yield Identity(f"Nesterov, {label}", relative(Z, _nesterov(f, Z0, mu, h)))
+            yield Identity(f"(5.24), λ = {lam:g}, {label}", relative(Z, _unified(f, Z0, mu, lam, h)))
     yield from _by_training(h)
 
 
@@ -144,7 +118,7 @@ def _by_training(h: list[float]) -> Iterator[Finding]:
     W0 = start.weights[0]
 
     def f(Z: Matrix) -> Matrix:
-        return -_between(W0, (Z @ x.T - z.T) @ x * (2 / z.size))
+        return -_within(W0, (Z @ x.T - z.T) @ x * (2 / z.size))
 
     for lam, reference in ((0.0, _heavy_ball), (1.0, _nesterov)):
         net = start.copy()
@@ -153,7 +127,7 @@ def _by_training(h: list[float]) -> Iterator[Finding]:
             net, x, z, loss=loss, optimizer=optimizer, method=Galerkin(), epochs=10, batch_size=20, rng=0
         )
         yield Identity(
-            f"nn.train, λ = {lam:g}", _apart(net.weights[0].to_dense(), reference(f, W0.to_dense(), 0.9, h))
+            f"nn.train, λ = {lam:g}", relative(net.weights[0].to_dense(), reference(f, W0.to_dense(), 0.9, h))
         )
 
 
@@ -190,14 +164,14 @@ def changing_bases(quick: bool) -> Iterator[Finding]:
 
             for t, (Y, memory, Z, wide, Y1, after) in enumerate(_walk(method, Y0, field, steps, lam)):
                 h, F = SCHEDULE(t), field(Y.to_dense())
-                slope = _between(Z, F) if method.name == "augmented-bug" else tangent(Y, F)
+                slope = _within(Z, F) if method.name == "augmented-bug" else tangent(Y, F)
                 X = mu * moment(Y, memory) + h * slope
                 label = f"{method.name}, {shape[0]} x {shape[1]}, {dtype}, λ = {lam:g}, step {t}"
-                yield Identity(f"X*, {label}", _apart(moment(Z, wide), X))
+                yield Identity(f"X*, {label}", relative(moment(Z, wide), X))
                 end = Y.to_dense() + lam * h * slope + (1 - lam + lam * mu) * X
-                yield Identity(f"Y*, {label}", _apart(Z.to_dense(), end))
-                yield Identity(f"X after truncation, {label}", _apart(moment(Y1, after), _between(Y1, X)))
-                yield Identity(f"Y after truncation, {label}", _apart(Y1.to_dense(), _between(Y1, end)))
+                yield Identity(f"Y*, {label}", relative(Z.to_dense(), end))
+                yield Identity(f"X after truncation, {label}", relative(moment(Y1, after), _within(Y1, X)))
+                yield Identity(f"Y after truncation, {label}", relative(Y1.to_dense(), _within(Y1, end)))
 
 
 @check("s2-5-24-gauge", "Momentum does not depend on the coordinates of the factors", expect="holds")
@@ -228,5 +202,5 @@ def gauge(quick: bool) -> Iterator[Finding]:
                 Y, memory = trained.step(field, t, Y, memory)
                 yield Identity(
                     f"{method.name}, {shape[0]} x {shape[1]}, {dtype}, step {t}",
-                    max(_apart(Z.to_dense(), Y.to_dense()), _apart(moment(Z, other), moment(Y, memory))),
+                    max(relative(Z.to_dense(), Y.to_dense()), relative(moment(Z, other), moment(Y, memory))),
                 )

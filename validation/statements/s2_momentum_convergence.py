@@ -3,8 +3,9 @@
 **Statement.** With X_t, Y_t from (5.24), and learning rates of infinite sum and finite sum of squares (5.19): the
 series
 
-    1.  Σ_t Σ_{s≤t} μ^{t-s} h_s²        2.  Σ_k Σ_{t<k} μ^{k-t} E|X_t|²        3.  Σ_t E|Y_{t+1} - Y_t|²     (lemma
-    5.13)
+    1.  Σ_t Σ_{s≤t} μ^{t-s} h_s²
+    2.  Σ_k Σ_{t<k} μ^{k-t} E|X_t|²
+    3.  Σ_t E|Y_{t+1} - Y_t|²                                                          (lemma 5.13)
 
 converge;
 
@@ -46,15 +47,9 @@ from dlra import Galerkin, LowRank
 from dlra.nn.optimizers import Memory, Momentum
 from dlra.nn.schedules import RobbinsMonro
 from validation.checks import Finding, Identity, Inequality, Slope, check
-from validation.descent import size
+from validation.descent import Trained, moment, rates
 from validation.families import Family, dense_start, quadratic_sum, root_sylvester
-from validation.flows import tree
-from validation.statements.s2_sum_momentum import Trained, moment
-
-
-def _rates(schedule: RobbinsMonro, steps: int) -> np.ndarray:
-    """The learning rates, from their formula."""
-    return schedule.lr / (1 + np.arange(steps) / schedule.t0) ** schedule.power
+from validation.flows import norm, tree
 
 
 def _filtered(mu: float, values: np.ndarray) -> np.ndarray:
@@ -75,18 +70,18 @@ def lemma_5_13(quick: bool) -> Iterator[Finding]:
     nearly attained where h_t falls slowly, and random ones; right sides from the formula of h_t."""
     steps = 1000 if quick else 10000
     schedule = RobbinsMonro(0.1, 0.6, 200.0)
-    h = _rates(schedule, steps)
+    h = rates(schedule, steps)
     rng = np.random.default_rng(11)
     for mu, lam in ((0.9, 5.0), (0.9, 0.0), (0.5, 1.0)):
         for kind in ("constant", "random"):
             optimizer = Momentum(schedule, mu=mu, lam=lam)
             core = np.zeros((2, 2))
             memory = optimizer.empty(core, True)
-            X2, moved = np.empty(steps), np.empty(steps)
+            X2, increment2 = np.empty(steps), np.empty(steps)
             for t in range(steps):
                 G = np.ones((2, 2)) if kind == "constant" else rng.standard_normal((2, 2))
-                step, memory = optimizer.increment(optimizer.rate(t), G / size(G), memory, core)
-                X2[t], moved[t] = size(memory.moments[0]) ** 2, size(step) ** 2
+                step, memory = optimizer.increment(optimizer.rate(t), G / norm(G), memory, core)
+                X2[t], increment2[t] = norm(memory.moments[0]) ** 2, norm(step) ** 2
             label = f"{kind}, μ = {mu:g}, λ = {lam:g}"
             squares = float(h @ h)
             single = _filtered(mu, h**2) / (1 - mu)
@@ -96,7 +91,7 @@ def lemma_5_13(quick: bool) -> Iterator[Finding]:
             second = float(np.sum(_filtered(mu, X2)[:-1]) * mu)
             yield Inequality(f"item 2, {label}", second, mu * squares / (1 - mu) ** 3)
             third = 2 * (lam**2 + (1 - lam + lam * mu) ** 2 / (1 - mu) ** 2) * squares
-            yield Inequality(f"item 3, {label}", float(np.sum(moved)), third)
+            yield Inequality(f"item 3, {label}", float(np.sum(increment2)), third)
 
 
 # ---- lemma 5.14 and (5.29)
@@ -109,9 +104,9 @@ class _Last:
     aligned: float = 0.0
     """⟨F(Y_t), X_t⟩."""
     X2: float = 0.0
-    moved: float = 0.0
+    increment2: float = 0.0
     """|Y_{t+1} - Y_t|²."""
-    fresh: float = 0.0
+    product: float = 0.0
     """⟨F, P f P⟩."""
     square: float = 0.0
     """|P F P|²."""
@@ -129,7 +124,7 @@ class _Paths:
     B: float = 0.0
 
     def __post_init__(self) -> None:
-        names = ("aligned", "X2", "moved", "fresh", "square")
+        names = ("aligned", "X2", "increment2", "product", "square")
         self.values = {name: np.zeros(self.steps) for name in names}
         self.loss = np.zeros(self.steps + 1)
 
@@ -146,11 +141,11 @@ def _paths(family: Family, Y0: LowRank, optimizer: Momentum, steps: int) -> _Pat
         X = U.T @ moment(Y1, memory) @ V
         last = _Last(
             float(np.vdot(F, X)),
-            size(X) ** 2,
-            size(Y1.to_dense() - Z) ** 2,
+            norm(X) ** 2,
+            norm(Y1.to_dense() - Z) ** 2,
             float(np.vdot(F, f)),
-            size(F) ** 2,
-            size(f),
+            norm(F) ** 2,
+            norm(f),
         )
         return Y1, memory, last
 
@@ -164,48 +159,73 @@ def _paths(family: Family, Y0: LowRank, optimizer: Momentum, steps: int) -> _Pat
     return out
 
 
-@check("s2-5-14", "Lemma 5.14 and (5.29): E⟨F, X⟩ and the descent with momentum", expect="sharp")
+SCHEDULE = RobbinsMonro(0.1, 1.0, 5.0)
+MU = 0.9
+
+
+@check(
+    "s2-5-14-heavy-ball",
+    "Lemma 5.14 for the heavy ball, λ = 0, with L in the place of 2L",
+    expect="sharp",
+)
+def heavy_ball(quick: bool) -> Iterator[Finding]:
+    """All paths of two samples, five steps, through the training of cores; quadratic losses: equality. Left is
+    -E⟨F, X⟩ + Σ μ^{t-s} h_s E|PFP|²."""
+    steps = 5
+    h = rates(SCHEDULE, steps)
+    for shape in ((8, 8), (9, 7)):
+        rng = np.random.default_rng(12)
+        Y0 = dense_start(rng, *shape, (1.0, 0.5))
+        family = quadratic_sum([rng.standard_normal(shape) for _ in range(2)])
+        paths = _paths(family, Y0, Momentum(SCHEDULE, mu=MU, lam=0.0), steps)
+        v = paths.values
+        gradients = _filtered(MU, h * v["square"])
+        left = -v["aligned"] + gradients
+        right = _filtered(MU, v["X2"]) - v["X2"]
+        known = _filtered(MU, h) * paths.B**2 + gradients
+        for t in range(1, steps):
+            yield Inequality(
+                f"{shape[0]} x {shape[1]}, t = {t}",
+                float(left[t]),
+                float(right[t]),
+                trivial=float(known[t]),
+                rounding=1e-13,
+            )
+
+
+@check(
+    "s2-5-14",
+    "Lemma 5.14 and (5.29): E⟨F, X⟩ and the descent with momentum",
+    expect="holds",
+    adjusted="was: sharp; through L for 2L with λ = 0, which is a check of its own now",
+)
 def lemma_5_14(quick: bool) -> Iterator[Finding]:
-    """All paths of the samples, five steps, through the training of cores. First two quadratic losses and λ = 0, with
-    L for 2L: equality. Then a random loss of four samples, λ = 0, 1, 3, of which each is the equality E⟨F, PfP⟩ =
-    E|PFP|², lemma 5.14 (left is -E⟨F, X⟩ + Σ μ^{t-s} h_s E|PFP|²) and (5.29)."""
-    mu, steps = 0.9, 5
-    schedule = RobbinsMonro(0.1, 1.0, 5.0)
-    h = _rates(schedule, steps)
-    rng = np.random.default_rng(12)
-    Y0 = dense_start(rng, 8, 8, (1.0, 0.5))
-    family = quadratic_sum([rng.standard_normal((8, 8)) for _ in range(2)])
-    paths = _paths(family, Y0, Momentum(schedule, mu=mu, lam=0.0), steps)
-    v = paths.values
-    left = -v["aligned"] + _filtered(mu, h * v["square"])
-    right = _filtered(mu, v["X2"]) - v["X2"]
-    for t in range(1, steps):
-        yield Inequality(
-            f"λ = 0, L for 2L, quadratic, t = {t}", float(left[t]), float(right[t]), rounding=1e-13
-        )
+    """All paths of a random loss of four samples, five steps, through the training of cores; λ = 0, 1, 3, of which each
+    is the equality E⟨F, PfP⟩ = E|PFP|², lemma 5.14 (left is -E⟨F, X⟩ + Σ μ^{t-s} h_s E|PFP|²) and (5.29)."""
     k = 3 if quick else 5
+    h = rates(SCHEDULE, k)
     for lam in (0.0, 1.0, 3.0):
         family = root_sylvester(8, 8, eps=0.05, g=0.3, seed=4)
         Y0 = dense_start(np.random.default_rng(4), 8, 8, (2.0, 1.0))
-        paths = _paths(family, Y0, Momentum(schedule, mu=mu, lam=lam), k)
-        v, rest, rates, L = paths.values, 1 - lam + lam * mu, h[:k], family.L
+        paths = _paths(family, Y0, Momentum(SCHEDULE, mu=MU, lam=lam), k)
+        v, rest, L = paths.values, 1 - lam + lam * MU, family.L
         for t in range(k):
-            off = abs(v["fresh"][t] - v["square"][t]) / v["square"][t]
+            off = abs(v["product"][t] - v["square"][t]) / v["square"][t]
             yield Identity(f"E⟨F, PfP⟩ = E|PFP|², λ = {lam:g}, t = {t}", float(off))
-        gradients = _filtered(mu, rates * v["square"])
-        moments = _filtered(mu, v["X2"]) - v["X2"]
-        squares = _filtered(mu, rates**2) - rates**2
+        gradients = _filtered(MU, h * v["square"])
+        moments = _filtered(MU, v["X2"]) - v["X2"]
+        squares = _filtered(MU, h**2) - h**2
         left = -v["aligned"] + gradients
         right = 2 * L * moments + L * lam**2 * paths.B**2 * squares
-        trivial = _filtered(mu, rates) * paths.B**2 + gradients
+        known = _filtered(MU, h) * paths.B**2 + gradients
         for t in range(1, k):
             yield Inequality(
-                f"(5.14), λ = {lam:g}, t = {t}", float(left[t]), float(right[t]), trivial=float(trivial[t])
+                f"(5.14), λ = {lam:g}, t = {t}", float(left[t]), float(right[t]), trivial=float(known[t])
             )
-        left = paths.loss[1:] - paths.loss[:-1] + lam * rates * v["square"] + rest * gradients
-        right = L / 2 * v["moved"] + rest * right
+        left = paths.loss[1:] - paths.loss[:-1] + lam * h * v["square"] + rest * gradients
+        right = L / 2 * v["increment2"] + rest * right
         for t in range(k):
-            promised = lam * rates[t] * v["square"][t] + rest * gradients[t]
+            promised = lam * h[t] * v["square"][t] + rest * gradients[t]
             yield Inequality(
                 f"(5.29), λ = {lam:g}, t = {t}", float(left[t]), float(right[t]), trivial=float(promised)
             )
@@ -240,8 +260,9 @@ def _second_moments(optimizer: Momentum, steps: int, s: float, d: float) -> np.n
 def theorem_5_15(quick: bool) -> Iterator[Finding]:
     """Exact second moments of a quadratic loss with two samples, μ = 0.9, λ = 0 (heavy ball), 1 (Nesterov), 10 (the
     end of the range, where (5.31) divides by zero), h_t = h₀/(1 + t/t₀)^p: the rate -p of the last iterate, and the
-    finite version of the limit, its sums from the formula of h_t. A constant step and steps of finite sum satisfy
-    neither."""
+    finite version of the limit, its sums from the formula of h_t, beside |PFP|² at the start: it says something for λ =
+    10 only, the constants of the other two are too large for this many steps. A constant step and steps of finite sum
+    do not have the rate."""
     steps = 20000 if quick else 60000
     mu, s, d = 0.9, 0.5, 1.0
     for lam in (0.0, 1.0, 10.0):
@@ -251,9 +272,9 @@ def theorem_5_15(quick: bool) -> Iterator[Finding]:
         yield Slope.of(
             f"E|PFP|², λ = {lam:g}", (at + 10.0).tolist(), e[at].tolist(), -0.75, x_name="t", y_name="E|PFP|²"
         )
-        h = _rates(schedule, steps)
+        h = rates(schedule, steps)
         rest, B2, squares = 1 - lam + lam * mu, float(np.max(e)) + s**2, float(h @ h)
         c = B2 * (lam**2 + rest**2 / (1 - mu) ** 2)  # L/2 of item 3
         c += rest * (2 * mu * B2 / (1 - mu) ** 3 + lam**2 * B2 * mu / (1 - mu))
         right = ((d**2 + s**2) / 2 + c * squares) / ((1 + lam * mu) * float(np.sum(h)))
-        yield Inequality(f"min E|PFP|², λ = {lam:g}", float(np.min(e)), right, trivial=B2)
+        yield Inequality(f"min E|PFP|², λ = {lam:g}", float(np.min(e)), right, trivial=d**2)
