@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
 
 import numpy as np
 import pytest
@@ -41,7 +43,7 @@ BY_DEFINITION = {
         lambda s: 1 - 2 * sum(x / s.sum() * (len(s) - i + 0.5) / len(s) for i, x in enumerate(sorted(s), 1)),
     ),
     "sorted_l1": (lambda A: sorted_l1(A, WEIGHTS), lambda s: (np.array(WEIGHTS) * s).sum()),
-    "two_level_l1": (lambda A: two_level_l1(A, 1.5, 2), lambda s: 1.5 * s[:2].sum() + s[2:].sum()),
+    "two_level_l1": (lambda A: two_level_l1(A, 1.5, count=2), lambda s: 1.5 * s[:2].sum() + s[2:].sum()),
 }
 SCALE_FREE = (effective_rank, hoyer, gini)
 
@@ -143,7 +145,7 @@ def test_rounding_errors_count_as_zero_singular_values():
 def test_zero_matrix_and_one_row():
     zero = np.zeros((4, 3))
     assert nuclear_norm(zero) == schatten_norm(zero, 0.5) == sorted_l1(zero, [1, 1, 1]) == 0.0
-    assert two_level_l1(zero, 2.0, 1) == 0.0
+    assert two_level_l1(zero, 2.0, count=1) == 0.0
     row = np.array([[3.0, 4.0]])
     assert effective_rank(row) == 1.0 and gini(row) == 0.0 and nuclear_norm(row) == 5.0
     for measure in SCALE_FREE:
@@ -153,11 +155,11 @@ def test_zero_matrix_and_one_row():
         hoyer(row)
 
 
-def test_two_level_top_is_a_number_or_a_share():
+def test_two_level_of_a_count_or_a_share():
     A = np.diag(S)
-    assert two_level_l1(A, 2.0, 3) == two_level_l1(A, 2.0, 0.5) == 14.5
-    assert two_level_l1(A, 2.0, 1) == 11.5 and two_level_l1(A, 2.0, 1.0) == 15.0
-    assert two_level_l1(A, 2.0, 0) == two_level_l1(A, 1.0, 4) == nuclear_norm(A)
+    assert two_level_l1(A, 2.0, count=3) == two_level_l1(A, 2.0, share=0.5) == 14.5
+    assert two_level_l1(A, 2.0, count=1) == 11.5 and two_level_l1(A, 2.0, share=1) == 15.0
+    assert two_level_l1(A, 2.0, count=0) == two_level_l1(A, 1.0, count=4) == nuclear_norm(A)
 
 
 @pytest.mark.parametrize(
@@ -178,10 +180,13 @@ def test_two_level_top_is_a_number_or_a_share():
         (lambda A: sorted_l1(A, range(6)), ValueError, "weights must be finite, >= 0 and descending"),
         (lambda A: sorted_l1(A, [1, 1, 1, 1, 1, -1]), ValueError, "weights must be finite, >= 0"),
         (lambda A: sorted_l1(A, [math.nan] * 6), ValueError, "weights must be finite"),
-        (lambda A: two_level_l1(A, 0.5, 1), ValueError, "rho must be finite and at least 1, got 0.5"),
-        (lambda A: two_level_l1(A, 2.0, 7), ValueError, "top as a number .*= 6, got 7"),
-        (lambda A: two_level_l1(A, 2.0, 1.5), ValueError, r"top as a share .*\[0, 1\], got 1.5"),
-        (lambda A: two_level_l1(A, 2.0, None), TypeError, "top must be an int, got None"),
+        (lambda A: two_level_l1(A, 0.5, count=1), ValueError, "rho must be finite and at least 1, got 0.5"),
+        (lambda A: two_level_l1(A, 2.0, count=7), ValueError, "count must lie between 0 and .*= 6, got 7"),
+        (lambda A: two_level_l1(A, 2.0, count=1.5), TypeError, "count must be an int, got 1.5"),
+        (lambda A: two_level_l1(A, 2.0, share=1.5), ValueError, r"share must lie in \[0, 1\], got 1.5"),
+        (lambda A: two_level_l1(A, 2.0, share="x"), TypeError, "share must be a real number"),
+        (lambda A: two_level_l1(A, 2.0), ValueError, "give count or share"),
+        (lambda A: two_level_l1(A, 2.0, count=1, share=0.5), ValueError, "give count or share"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -190,7 +195,13 @@ def test_refused(call, error, message):
         call(np.diag(S))
 
 
+MEASURES = ("nuclear_norm", "schatten_norm", "effective_rank", "hoyer", "gini", "sorted_l1", "two_level_l1")
+
+
 def test_public_names_are_documented():
+    """Each with an example; a measure with the equation that defines it."""
     for name in compress.__all__:
-        assert (getattr(compress, name).__doc__ or "").count("References") <= 1
-        assert ">>>" in getattr(compress, name).__doc__
+        assert ">>>" in inspect.getdoc(getattr(compress, name)), name
+    for name in MEASURES:
+        sections = inspect.getdoc(getattr(compress, name)).split("References\n----------\n")
+        assert len(sections) == 2 and re.match(r"Ou et al., equation \(\d\d\)", sections[1]), name

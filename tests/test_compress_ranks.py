@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlra import nn
-from dlra.compress import global_ranks, iterative_ranks, local_ranks
+from dlra import LowRank, nn
+from dlra.compress import global_ranks, iterative_ranks, local_ranks, singular_values
 
 VALUES = [[5.0, 4.0, 3.0, 0.0], [0.002, 0.0001], [1.0, 1.0, 1.0]]
 
@@ -19,20 +19,36 @@ layers = st.lists(
 )  # of singular values
 
 
+def test_singular_values_of_a_network(monkeypatch):
+    net = nn.Sequential(nn.LowRankLinear(9, 8, rank=3, rng=0), nn.Tanh(), nn.Linear(8, 5, rng=1))
+    exact = [np.linalg.svd(W.to_dense() if isinstance(W, LowRank) else W)[1] for W in net.weights]
+    monkeypatch.setattr(LowRank, "to_dense", None)  # the low-rank weight is not made dense
+    found = singular_values(net)
+    assert [s.shape for s in found] == [(3,), (5,)]
+    for s, t in zip(found, exact, strict=True):
+        assert type(s) is np.ndarray and s.dtype == np.float64 and np.all(np.diff(s) <= 0)
+        assert s == pytest.approx(t[: len(s)], rel=1e-5)
+
+
+def test_singular_values_are_on_the_host(library):
+    found = singular_values(nn.mlp((9, 8, 5), rank=3, rng=0).to(library.asarray(np.zeros(1))))
+    assert all(type(s) is np.ndarray for s in found)
+
+
 def test_local_ranks():
-    assert local_ranks(VALUES, 2) == (2, 2, 2)
-    assert local_ranks(VALUES, 3) == (3, 2, 3)
+    assert local_ranks(VALUES, rank=2) == (2, 2, 2)
+    assert local_ranks(VALUES, rank=3) == (3, 2, 3)
     assert local_ranks(VALUES, share=0.5) == (2, 1, 2)
     assert local_ranks(VALUES, share=0.01) == (1, 1, 1)
     assert local_ranks(VALUES, share=1) == (4, 2, 3)
 
 
 def test_global_ranks_by_share():
-    assert global_ranks(VALUES, 1.0) == (4, 2, 3)
-    assert global_ranks(VALUES, 5 / 9) == (1, 1, 3), "the equal values of the last layer come first"
-    assert global_ranks(VALUES, 7 / 9) == (3, 1, 3)
-    assert global_ranks(VALUES, 8 / 9) == (3, 2, 3)
-    assert global_ranks(VALUES, 0.01) == (1, 1, 1), "each keeps one"
+    assert global_ranks(VALUES, share=1.0) == (4, 2, 3)
+    assert global_ranks(VALUES, share=5 / 9) == (1, 1, 3), "the equal values of the last layer come first"
+    assert global_ranks(VALUES, share=7 / 9) == (3, 1, 3)
+    assert global_ranks(VALUES, share=8 / 9) == (3, 2, 3)
+    assert global_ranks(VALUES, share=0.01) == (1, 1, 1), "each keeps one"
 
 
 def test_global_ranks_by_threshold():
@@ -52,8 +68,8 @@ def test_global_ranks_do_not_depend_on_the_scale_or_order_of_a_layer(values, sha
             strict=True,
         )
     ]
-    ranks = global_ranks(values, share)
-    assert global_ranks(scaled, share) == ranks
+    ranks = global_ranks(values, share=share)
+    assert global_ranks(scaled, share=share) == ranks
     assert global_ranks(scaled, threshold=share) == global_ranks(values, threshold=share)
     assert all(1 <= r <= len(s) for r, s in zip(ranks, values, strict=True))
     total = sum(map(len, values))
@@ -62,7 +78,7 @@ def test_global_ranks_do_not_depend_on_the_scale_or_order_of_a_layer(values, sha
 
 @given(layers, st.floats(0.01, 1.0))
 def test_global_ranks_keep_nothing_smaller_than_what_they_drop(values, share):
-    ranks = global_ranks(values, share)
+    ranks = global_ranks(values, share=share)
     normalised = [np.sort(s)[::-1] / max(s) for s in values]
     kept = [s[1:r] for s, r in zip(normalised, ranks, strict=True)]
     dropped = [s[r:] for s, r in zip(normalised, ranks, strict=True)]
@@ -71,7 +87,7 @@ def test_global_ranks_keep_nothing_smaller_than_what_they_drop(values, share):
 
 def test_values_of_any_library(library):
     values = [library.asarray(s, "float32") for s in VALUES]
-    assert global_ranks(values, 7 / 9) == (3, 1, 3) and local_ranks(values, 2) == (2, 2, 2)
+    assert global_ranks(values, share=7 / 9) == (3, 1, 3) and local_ranks(values, rank=2) == (2, 2, 2)
 
 
 SHAPES = [(40, 30), (30, 30), (10, 30)]
@@ -88,7 +104,7 @@ def test_iterative_ranks_saves_in_every_round():
         seen.append(ranks)
         return sum(math.exp(-r) for r in ranks)
 
-    ranks = iterative_ranks(SHAPES, loss, 1000, per_round=100)
+    ranks = iterative_ranks(SHAPES, loss=loss, parameters=1000, per_round=100)
     assert count(ranks) <= 1000
     now, rounds = (30, 30, 10), 0
     while now != ranks:
@@ -101,19 +117,25 @@ def test_iterative_ranks_saves_in_every_round():
 
 
 def test_iterative_ranks_takes_a_dense_layer_below_break_even_at_once():
-    ranks = iterative_ranks([(40, 40)], lambda ranks: 0.0, 1599, per_round=1)
+    ranks = iterative_ranks([(40, 40)], loss=lambda ranks: 0.0, parameters=1599, per_round=1)
     assert ranks == (19,), "20 (40 + 40) = 1600 = 40 · 40 would save nothing"
-    assert iterative_ranks([(40, 40)], lambda ranks: 0.0, 1600) == (40,), "nothing to do"
+    assert iterative_ranks([(40, 40)], loss=lambda ranks: 0.0, parameters=1600) == (40,), "nothing to do"
     for parameters in range(200, 2500, 100):
-        for r, (m, n) in zip(iterative_ranks(SHAPES, sum, parameters), SHAPES, strict=True):
+        for r, (m, n) in zip(iterative_ranks(SHAPES, loss=sum, parameters=parameters), SHAPES, strict=True):
             assert r == min(m, n) or r * (m + n) < m * n
 
 
 def test_iterative_ranks_goes_down_to_rank_one_and_starts_where_told():
-    assert iterative_ranks(SHAPES, sum, 170) == (1, 1, 1)
-    assert iterative_ranks(SHAPES, sum, 400, ranks=(3, 2, 1)) == (3, 2, 1)
-    assert iterative_ranks(SHAPES, lambda r: -r[0], 300, ranks=(3, 2, 1), per_round=1) == (2, 1, 1)
-    assert iterative_ranks([(1, 5)], sum, 6) == (1,), "a row: rank 1 takes more than the row itself"
+    assert iterative_ranks(SHAPES, loss=sum, parameters=170) == (1, 1, 1)
+    assert iterative_ranks(SHAPES, loss=sum, parameters=400, ranks=(3, 2, 1)) == (3, 2, 1)
+    assert iterative_ranks(SHAPES, loss=lambda r: -r[0], parameters=300, ranks=(3, 2, 1), per_round=1) == (
+        2,
+        1,
+        1,
+    )
+    assert iterative_ranks([(1, 5)], loss=sum, parameters=6) == (1,), (
+        "a row: rank 1 takes more than the row itself"
+    )
 
 
 def test_with_a_network():
@@ -124,10 +146,10 @@ def test_with_a_network():
     shapes = [W.shape for W in net.weights]
 
     def loss(ranks):
-        return nn.to_lowrank(net, rank=list(ranks)).loss_and_gradient(x, y, nn.CrossEntropyLoss())[0]
+        return nn.to_lowrank(net, rank=ranks).loss_and_gradient(x, y, nn.CrossEntropyLoss())[0]
 
-    ranks = iterative_ranks(shapes, loss, 1200, per_round=200)
-    cut = nn.to_lowrank(net, rank=list(ranks))
+    ranks = iterative_ranks(shapes, loss=loss, parameters=1200, per_round=200)
+    cut = nn.to_lowrank(net, rank=ranks)
     assert cut.ranks == ranks and cut.parameter_count() <= 1200
 
 
@@ -135,36 +157,68 @@ def test_with_a_network():
     ("call", "error", "message"),
     [
         (lambda: local_ranks(VALUES), ValueError, "give rank or share"),
-        (lambda: local_ranks(VALUES, 2, share=0.5), ValueError, "give rank or share"),
-        (lambda: local_ranks(VALUES, 0), ValueError, "rank must be at least 1, got 0"),
-        (lambda: local_ranks(VALUES, 1.5), TypeError, "rank must be an int"),
+        (lambda: local_ranks(VALUES, rank=2, share=0.5), ValueError, "give rank or share"),
+        (lambda: local_ranks(VALUES, rank=0), ValueError, "rank must be at least 1, got 0"),
+        (lambda: local_ranks(VALUES, rank=1.5), TypeError, "rank must be an int"),
         (lambda: local_ranks(VALUES, share=0.0), ValueError, r"share must lie in \(0, 1\], got 0"),
-        (lambda: local_ranks([], 1), ValueError, "values is empty"),
-        (lambda: local_ranks(np.eye(3), 1), TypeError, "values must be a list with the singular values"),
-        (lambda: local_ranks([1.0, 2.0], 1), ValueError, r"values\[0\] must be a vector .*got shape \(\)"),
-        (lambda: local_ranks([["a"]], 1), TypeError, r"values\[0\] must be a vector of singular values"),
-        (lambda: local_ranks([[1.0], [-1.0]], 1), ValueError, r"values\[1\] must be finite and not negative"),
-        (lambda: local_ranks([[math.nan]], 1), ValueError, r"values\[0\] must be finite"),
+        (lambda: local_ranks([], rank=1), ValueError, "values is empty"),
+        (lambda: local_ranks(np.eye(3), rank=1), TypeError, "values must be a list with the singular values"),
+        (
+            lambda: local_ranks([1.0, 2.0], rank=1),
+            ValueError,
+            r"values\[0\] must be a vector .*got shape \(\)",
+        ),
+        (lambda: local_ranks([["a"]], rank=1), TypeError, r"values\[0\] must be a vector of singular values"),
+        (
+            lambda: local_ranks([[1.0], [-1.0]], rank=1),
+            ValueError,
+            r"values\[1\] must be finite and not negative",
+        ),
+        (lambda: local_ranks([[math.nan]], rank=1), ValueError, r"values\[0\] must be finite"),
         (lambda: global_ranks(VALUES), ValueError, "give share or threshold"),
         (lambda: global_ranks(VALUES, threshold=2.0), ValueError, r"threshold must lie in \(0, 1\]"),
-        (lambda: iterative_ranks(SHAPES, 1.0, 500), TypeError, "loss must be a function of the ranks"),
-        (lambda: iterative_ranks(SHAPES, sum, 169), ValueError, "at least 170, what rank 1"),
-        (lambda: iterative_ranks(SHAPES, sum, 500, per_round=0), ValueError, "per_round must be at least 1"),
         (
-            lambda: iterative_ranks(SHAPES, sum, 500, ranks=(1, 1)),
+            lambda: iterative_ranks(SHAPES, loss=1.0, parameters=500),
+            TypeError,
+            "loss must be a function of the ranks",
+        ),
+        (lambda: iterative_ranks(SHAPES, loss=sum, parameters=169), ValueError, "at least 170, what rank 1"),
+        (
+            lambda: iterative_ranks(SHAPES, loss=sum, parameters=500, per_round=0),
+            ValueError,
+            "per_round must be at least 1",
+        ),
+        (
+            lambda: iterative_ranks(SHAPES, loss=sum, parameters=500, ranks=(1, 1)),
             ValueError,
             "one rank for each of 3 layers",
         ),
         (
-            lambda: iterative_ranks(SHAPES, sum, 500, ranks=(1, 1, 11)),
+            lambda: iterative_ranks(SHAPES, loss=sum, parameters=500, ranks=(1, 1, 11)),
             ValueError,
             r"min\(m, n\) = 10, got 11",
         ),
-        (lambda: iterative_ranks([3, 4], sum, 500), TypeError, "shapes must be a list of pairs"),
-        (lambda: iterative_ranks([(3, 4, 5)], sum, 500), ValueError, "shapes must be a list of pairs"),
-        (lambda: iterative_ranks([(0, 4)], sum, 500), ValueError, "positive sizes"),
-        (lambda: iterative_ranks(SHAPES, lambda r: math.nan, 500), ValueError, "loss returned NaN"),
-        (lambda: iterative_ranks(SHAPES, lambda r: None, 500), TypeError, "loss must return a real number"),
+        (
+            lambda: iterative_ranks([3, 4], loss=sum, parameters=500),
+            TypeError,
+            "shapes must be a list of pairs",
+        ),
+        (
+            lambda: iterative_ranks([(3, 4, 5)], loss=sum, parameters=500),
+            ValueError,
+            "shapes must be a list of pairs",
+        ),
+        (lambda: iterative_ranks([(0, 4)], loss=sum, parameters=500), ValueError, "positive sizes"),
+        (
+            lambda: iterative_ranks(SHAPES, loss=lambda r: math.nan, parameters=500),
+            ValueError,
+            "loss returned NaN",
+        ),
+        (
+            lambda: iterative_ranks(SHAPES, loss=lambda r: None, parameters=500),
+            TypeError,
+            "loss must return a real number",
+        ),
     ],
 )
 def test_refused(call, error, message):

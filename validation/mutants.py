@@ -489,10 +489,10 @@ def _(original: Any) -> Any:
 # ---- measures of low rank, and which ranks are kept
 
 
-@mutant("diagonal of the core", (measures, "_of_core"))
+@mutant("diagonal of the core", (LowRank, "singular_values"))
 def _(original: Any) -> Any:
     """The diagonal of the core stands for its singular values."""
-    return lambda S: np.sort(np.abs(np.diagonal(S)))[::-1]
+    return lambda self: np.sort(np.abs(np.diagonal(self.orthonormalized().S)))[::-1]
 
 
 @mutant("zeros left out", (measures, "_gini"), (measures, "_hoyer"), (measures, "_effective_rank"))

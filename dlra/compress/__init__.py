@@ -1,8 +1,9 @@
 """How far a matrix is from one of low rank, and which ranks to keep of a trained network.
 
-The measures (:func:`nuclear_norm` to :func:`two_level_l1`) are functions of the singular values; the rules
-(:func:`local_ranks`, :func:`global_ranks`, :func:`iterative_ranks`) choose one rank for each layer. They return ranks
-only: :func:`dlra.nn.to_lowrank` truncates a network to them.
+The measures (:func:`nuclear_norm` to :func:`two_level_l1`) are functions of the singular values of a matrix. The rules
+choose one rank for each layer of a network: :func:`local_ranks` (LSVT), :func:`global_ranks` (GSVT), both from its
+:func:`singular_values`, and :func:`iterative_ranks` (ISVT), from its loss. Measures and rules change no network:
+functions that truncate networks are built on them, and :func:`dlra.nn.to_lowrank` truncates one to given ranks.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dlra.compress.measures import (
     sorted_l1,
     two_level_l1,
 )
-from dlra.compress.ranks import global_ranks, iterative_ranks, local_ranks
+from dlra.compress.ranks import global_ranks, iterative_ranks, local_ranks, singular_values
 
 __all__ = [
     "effective_rank",
@@ -27,6 +28,7 @@ __all__ = [
     "local_ranks",
     "nuclear_norm",
     "schatten_norm",
+    "singular_values",
     "sorted_l1",
     "two_level_l1",
 ]

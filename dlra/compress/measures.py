@@ -237,7 +237,9 @@ def sorted_l1(A: Array | LowRank, weights: Any) -> float:
     return _weighted(s, given)
 
 
-def two_level_l1(A: Array | LowRank, rho: float, top: int | float) -> float:
+def two_level_l1(
+    A: Array | LowRank, rho: float, *, count: int | None = None, share: float | None = None
+) -> float:
     """Return the two-level ℓ₁ norm ρ (σ₁ + ... + σ_k) + σ_{k+1} + ... + σ_N.
 
     Parameters
@@ -245,9 +247,10 @@ def two_level_l1(A: Array | LowRank, rho: float, top: int | float) -> float:
     A : array or LowRank, shape (m, n)
     rho : float
         Weight of the k largest singular values, at least 1; with a smaller one it is no norm.
-    top : int or float
-        k as an int from 0 to N = min(m, n), or as a share of N, a float from 0.0 to 1.0, rounded to the nearest
-        integer.
+    count : int, optional
+        k, from 0 to N = min(m, n).
+    share : float, optional
+        k as a share of N, from 0 to 1, rounded to the nearest integer. Give count or share.
 
     Returns
     -------
@@ -263,21 +266,24 @@ def two_level_l1(A: Array | LowRank, rho: float, top: int | float) -> float:
     --------
     >>> import numpy as np
     >>> from dlra.compress import two_level_l1
-    >>> two_level_l1(np.diag([1.0, 3.0]), rho=2.0, top=1)
+    >>> two_level_l1(np.diag([1.0, 3.0]), rho=2.0, count=1)
     7.0
     """
     s = _singular_values(A)
     rho = check_number(rho, "rho")
     if not 1 <= rho < math.inf:
         raise ValueError(f"rho must be finite and at least 1, got {rho}")
-    if isinstance(top, (float, np.floating)):
-        if not 0 <= top <= 1:
-            raise ValueError(f"top as a share (a float) must lie in [0, 1], got {top}")
-        k = int(top * len(s) + 0.5)
+    if (count is None) == (share is None):
+        raise ValueError(f"give count or share, and not both; got count={count!r} and share={share!r}")
+    if share is not None:
+        part = check_number(share, "share")
+        if not 0 <= part <= 1:
+            raise ValueError(f"share must lie in [0, 1], got {share}")
+        k = int(part * len(s) + 0.5)
     else:
-        k = check_int(top, "top")
+        k = check_int(count, "count")
         if not 0 <= k <= len(s):
-            raise ValueError(f"top as a number (an int) must lie between 0 and min(m, n) = {len(s)}, got {k}")
+            raise ValueError(f"count must lie between 0 and min(m, n) = {len(s)}, got {k}")
     return _weighted(s, np.where(np.arange(len(s)) < k, rho, 1.0))
 
 
@@ -300,16 +306,11 @@ def _singular_values(A: Any) -> np.ndarray:
     for name, part in parts.items():
         if not all_finite(part):
             raise ValueError(f"{name} contains NaN or infinite values")
-    values = _of_core(A.orthonormalized().S) if isinstance(A, LowRank) else svdvals(A)
+    values = A.singular_values() if isinstance(A, LowRank) else svdvals(A)
     s = np.zeros(min(A.shape))
     s[: values.shape[0]] = to_host(values)
     s[s < max(A.shape) * eps(next(iter(parts.values()))) * s[0]] = 0.0
     return s
-
-
-def _of_core(S: Array) -> Array:
-    """The singular values of U S Vᴴ with orthonormal U, V."""
-    return svdvals(S)
 
 
 def _nonzero(s: np.ndarray, measure: str) -> np.ndarray:

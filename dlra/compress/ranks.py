@@ -1,7 +1,7 @@
 """Which ranks to keep of the weights of a trained network: singular value truncation, local, global and iterative.
 
-The rules return one rank for each layer, in the order in which the layers are given;
-``dlra.nn.to_lowrank(net, rank=list(ranks))`` truncates the network.
+The rules take what :func:`singular_values` gives and return one rank for each layer, in the same order;
+``dlra.nn.to_lowrank(net, rank=ranks)`` truncates the network.
 
 References
 ----------
@@ -20,19 +20,49 @@ import numpy as np
 from dlra._checks import check_number
 from dlra._factors import check_int
 from dlra.backend import is_array, kind, to_host
+from dlra.linalg import svdvals
+from dlra.lowrank import LowRank
+from dlra.nn.network import Sequential
 
-__all__ = ["global_ranks", "iterative_ranks", "local_ranks"]
+__all__ = ["global_ranks", "iterative_ranks", "local_ranks", "singular_values"]
 
 Ranks = tuple[int, ...]
 
 
-def local_ranks(values: Sequence[Any], rank: int | None = None, *, share: float | None = None) -> Ranks:
+def singular_values(net: Sequential) -> list[np.ndarray]:
+    """Return the singular values of each weight of a network.
+
+    Parameters
+    ----------
+    net : Sequential
+
+    Returns
+    -------
+    list of arrays
+        One for each of ``net.weights``, in their order: float64 vectors on the host, descending. A dense m x n weight
+        has min(m, n); a low-rank one is not made dense and has those of its core, at most as many as its rank.
+
+    Examples
+    --------
+    >>> from dlra import nn
+    >>> from dlra.compress import singular_values
+    >>> net = nn.Sequential(nn.LowRankLinear(20, 30, rank=4, rng=0), nn.ReLU(), nn.Linear(30, 10, rng=0))
+    >>> [s.shape for s in singular_values(net)]
+    [(4,), (10,)]
+    """
+    if not isinstance(net, Sequential):
+        raise TypeError(f"singular_values takes a dlra.nn.Sequential, got {kind(net)}")
+    values = (W.singular_values() if isinstance(W, LowRank) else svdvals(W) for W in net.weights)
+    return [to_host(s).astype(np.float64) for s in values]
+
+
+def local_ranks(values: Sequence[Any], *, rank: int | None = None, share: float | None = None) -> Ranks:
     """Return the ranks of local truncation (LSVT): each layer by itself.
 
     Parameters
     ----------
     values : sequence of vectors
-        The singular values of each layer, in any order.
+        The singular values of each layer, in any order; those of a network from :func:`singular_values`.
     rank : int, optional
         For every layer; a layer with fewer singular values keeps them all.
     share : float, optional
@@ -66,7 +96,7 @@ def local_ranks(values: Sequence[Any], rank: int | None = None, *, share: float 
 
 
 def global_ranks(
-    values: Sequence[Any], share: float | None = None, *, threshold: float | None = None
+    values: Sequence[Any], *, share: float | None = None, threshold: float | None = None
 ) -> Ranks:
     """Return the ranks of global truncation (GSVT): the largest singular values of all layers, each layer normalised.
 
@@ -76,7 +106,7 @@ def global_ranks(
     Parameters
     ----------
     values : sequence of vectors
-        The singular values of each layer, in any order.
+        The singular values of each layer, in any order; those of a network from :func:`singular_values`.
     share : float, optional
         Of the number of all singular values, in (0, 1], rounded to the nearest integer; values that are equal are kept
         in the order of their number in the layer, then of the layers.
@@ -113,9 +143,9 @@ def global_ranks(
 
 def iterative_ranks(
     shapes: Sequence[tuple[int, int]],
+    *,
     loss: Callable[[Ranks], float],
     parameters: int,
-    *,
     per_round: int = 500,
     ranks: Sequence[int] | None = None,
 ) -> Ranks:
@@ -128,7 +158,7 @@ def iterative_ranks(
     Parameters
     ----------
     shapes : sequence of (m, n)
-        Of the weights.
+        Of the weights: ``[W.shape for W in net.weights]``.
     loss : callable
         ``loss(ranks)`` is the loss of the network truncated to these ranks, on some of the training data. It is called
         once for each layer in each round; the paper takes 120 samples.
@@ -160,7 +190,7 @@ def iterative_ranks(
     Examples
     --------
     >>> from dlra.compress import iterative_ranks
-    >>> iterative_ranks([(20, 20), (20, 20)], lambda ranks: -ranks[0], parameters=600, per_round=100)
+    >>> iterative_ranks([(20, 20), (20, 20)], loss=lambda ranks: -ranks[0], parameters=600, per_round=100)
     (20, 4)
     """
     sizes = _check_shapes(shapes)
