@@ -32,7 +32,7 @@ from dlra.integrators import (
 from dlra.integrators._protocol import Ask, StepResult
 from dlra.integrators._runge_kutta import ExplicitRungeKutta
 from dlra.lowrank import BOTH, LowRank
-from dlra.nn import _training, convolution, layers, losses, optimizers, pruning, schedules
+from dlra.nn import _batches, _training, convolution, layers, losses, optimizers, pruning, schedules
 from dlra.nn._gradient import RowProduct
 from dlra.nn.network import Sequential
 from validation import flows
@@ -648,3 +648,25 @@ def _(original: Any) -> Any:
         return StepResult(tuple(new))
 
     return step
+
+
+# ---- how batches are drawn
+
+
+@mutant(
+    "shuffled in the place of drawn", (_batches.Rows, "order"), matters=lambda self, rng: self.replacement
+)
+def _(original: Any) -> Any:
+    """An epoch goes through a permutation of the rows in the place of drawing them with replacement."""
+    return lambda self, rng: rng.permutation(self.rows)
+
+
+@mutant("first batch repeated", (_batches.Rows, "batches"), matters=lambda self, *_: self.steps > 1)
+def _(original: Any) -> Any:
+    """All steps of an epoch use its first batch."""
+
+    def batches(self: Any, order: Any, done: int) -> Any:
+        first = next(original(self, order, 0))
+        return (first for _ in range(self.steps - done))
+
+    return batches

@@ -33,11 +33,11 @@ from typing import Any
 
 import numpy as np
 
-from dlra import AugmentedBUG, Galerkin, LowRank
+from dlra import AugmentedBUG, Galerkin, LowRank, nn
 from validation.checks import Finding, Identity, Inequality, check
 from validation.descent import advanced
 from validation.families import Family, dense_start, quadratic_sum, root_sylvester
-from validation.flows import norm, normal_part, tangent, tree
+from validation.flows import compressed, norm, normal_part, tangent, tree
 
 
 @dataclass
@@ -145,7 +145,8 @@ def _products(family: Family, Y: LowRank, f: np.ndarray) -> tuple[float, float]:
 @check("s2-5-4-fresh", "(5.15): E⟨F, PfP⟩ = E|PFP|² for minibatches drawn afresh", expect="holds")
 def fresh(quick: bool) -> Iterator[Finding]:
     """Fixed bases, two samples with replacement, all paths; the sample of each step is paired with the state before
-    it."""
+    it. Then ``nn.train`` with ``replacement=True`` on two rows, one in a batch, two epochs, for each of the sixteen
+    sequences that its generator of random numbers can give: f is what a step adds to the weight, over h."""
     for shape in ((8, 8), (10, 7)):
         family, Y0, _ = _fixed(shape)
 
@@ -159,6 +160,56 @@ def fresh(quick: bool) -> Iterator[Finding]:
             sums[t] += p * np.array(products)
         for t in range(1, 5):
             yield Identity(f"{shape[0]} x {shape[1]}, step {t}", abs(sums[t, 0] - sums[t, 1]) / sums[t, 1])
+    for shape in ((8, 8), (9, 7)):
+        yield from _trained(shape)
+
+
+class _Prescribed(np.random.Generator):
+    """A generator whose whole numbers are given beforehand; permutations follow from the first of them."""
+
+    def __init__(self, numbers: tuple[int, ...]):
+        super().__init__(np.random.PCG64(0))
+        self.numbers = list(numbers)
+
+    def integers(self, low: Any, high: Any = None, size: Any = None, *_: Any, **__: Any) -> Any:
+        """The next ones."""
+        return np.array([self.numbers.pop(0) for _ in range(size)])
+
+    def permutation(self, x: Any, axis: int = 0) -> Any:
+        """One of all, as many numbers used as are permuted."""
+        several = list(itertools.permutations(range(x)))
+        return np.array(several[self.integers(0, size=x)[0] % len(several)])
+
+
+def _trained(shape: tuple[int, int]) -> Iterator[Finding]:
+    m, n = shape
+    rows, epochs, h = 2, 2, 0.2
+    rng = np.random.default_rng(5)
+    x, z, loss = rng.standard_normal((rows, n)), rng.standard_normal((rows, m)), nn.MSELoss()
+    start = nn.Sequential(nn.LowRankLinear(n, m, 3, bias=False, dtype="float64", rng=1))
+    start = start.with_weights({0: dense_start(rng, m, n, (1.0, 0.5, 0.2))})
+    U, _, V = start.weights[0].factors
+    steps = rows * epochs
+    sums = np.zeros((steps, 2))
+    for numbers in itertools.product(range(rows), repeat=steps):
+        net = start.copy()
+        visited: list[np.ndarray] = []
+
+        def rate(t: int, net: nn.Sequential = net, visited: list[np.ndarray] = visited) -> float:
+            visited.append(net.weights[0].to_dense())
+            return h
+
+        nn.train(
+            net, x, z, loss=loss, optimizer=nn.SGD(rate), method=Galerkin(), epochs=epochs, batch_size=1,
+            replacement=True, rng=_Prescribed(numbers),
+        )  # fmt: skip
+        # the trainer asks for a rate once before the first step
+        ends = [*visited[-steps + 1 :], net.weights[0].to_dense()]
+        for t, (Y, Y1) in enumerate(zip(visited[-steps:], ends, strict=True)):
+            F = compressed(U, V, (z.T - Y @ x.T) @ x * (2 / z.size))
+            sums[t] += np.array([np.vdot(F, Y1 - Y) / h, norm(F) ** 2]) / rows**steps
+    for t, (product, square) in enumerate(sums.tolist()):
+        yield Identity(f"nn.train, {m} x {n}, step {t}", abs(product - square) / square)
 
 
 @check(
