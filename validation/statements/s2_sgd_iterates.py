@@ -142,7 +142,7 @@ def _products(family: Family, Y: LowRank, f: np.ndarray) -> tuple[float, float]:
     return float(np.vdot(F, U.T @ f @ V)), norm(F) ** 2
 
 
-@check("s2-5-4-fresh", "(5.15): E⟨F, PfP⟩ = E|PFP|² for minibatches drawn afresh", expect="holds")
+@check("s2-5-4-fresh", "What (5.15) needs: E⟨F, PfP⟩ = E|PFP|², minibatches drawn afresh", expect="holds")
 def fresh(quick: bool) -> Iterator[Finding]:
     """Fixed bases, two samples with replacement, all paths; the sample of each step is paired with the state before
     it. Then ``nn.train`` with ``replacement=True`` on two rows, one in a batch, two epochs, for each of the sixteen
@@ -214,9 +214,9 @@ def _trained(shape: tuple[int, int]) -> Iterator[Finding]:
 
 @check(
     "s2-5-4-shuffled",
-    "Epochs through permutations: E⟨F, PfP⟩ - E|PFP|² = h|d|² in the second step, (5.15) is not for them",
+    "Epochs through permutations lack it: E⟨F, PfP⟩ - E|PFP|² = h|d|² in the second step",
     expect="holds",
-    adjusted="was: fails as printed; the paper prints (5.15) for minibatches drawn afresh only",
+    adjusted="was: fails as printed; no paper prints that (5.15) holds for permutations",
 )
 def shuffled(quick: bool) -> Iterator[Finding]:
     """Fixed bases, both orders of two samples a ± d."""
