@@ -1,7 +1,7 @@
 """Fields and losses whose constants are known by proof, not by measurement.
 
 Every family is a finite sum: samples f_i with mean F, all bounded by B, Lipschitz with constant L, with a part normal
-to the tangent space of at most eps at every matrix of the rank in question, and |F - f_i| <= C. Frobenius norms.
+to the tangent space of at most eps at every matrix of the rank in question, and |F - f_i| ≤ C. Frobenius norms.
 """
 
 from __future__ import annotations
@@ -12,10 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from dlra import LowRank
+from dlra import LowRank, nn
 from validation.manufactured import normal, random_orthonormal
 
-__all__ = ["Family", "dense_start", "quadratic_sum", "root_sylvester", "tangent_field"]
+__all__ = [
+    "Family",
+    "complex_field",
+    "dense_start",
+    "quadratic_form",
+    "quadratic_sum",
+    "root_sylvester",
+    "softmax_layer",
+    "tangent_field",
+]
 
 Matrix = np.ndarray
 Map = Callable[[Matrix], Matrix]
@@ -55,6 +64,14 @@ class Family:
     def loss(self, Y: Matrix) -> float:
         """The mean loss."""
         return float(np.mean([loss(Y) for loss in self.losses]))
+
+    def of_lemma_3(self, h: float) -> tuple[float, float]:
+        """ĉ₁ and ĉ₂: the fixed-rank integrator is wrong by at most h (ĉ₁ ε + ĉ₂ h) after one step, by Lemma 3 of
+        S. Schotthöfer et al. (2022)."""
+        x, e = self.L * h, np.exp(self.L * h)
+        c1 = 2 * (1 + x * e) * (3 * e + 4)
+        c2 = 2 * self.B * self.L * ((1 + x * e) * (4 * e + 9) + e)
+        return float(c1), float(c2)
 
 
 def dense_start(
@@ -127,19 +144,27 @@ def root_sylvester(
 
 
 def tangent_field(
-    m: int, n: int, *, eps: float = 0.0, g: float = 0.0, a: float = 0.5, b: float = 0.5, seed: int = 0
+    m: int,
+    n: int,
+    *,
+    eps: float = 0.0,
+    g: float = 0.0,
+    a: float = 0.5,
+    b: float = 0.5,
+    seed: int = 0,
+    dtype: Any = "float64",
 ) -> Family:
-    """F = A(Y) N + N B(Y) + eps E with N = Y/√(1 + |Y|²), A(Y) = sin⟨G₁, Y⟩ A₁ + cos⟨G₁, Y⟩ A₂, B(Y) alike with
-    G₂; |E| = 1. Two samples f = F ± g (C N + N D). Not a gradient.
+    """F = A(Y) N + N B(Y) + eps E with N = Y/√(1 + |Y|²), A(Y) = sin x A₁ + cos x A₂ for x = Re⟨G₁, Y⟩, B(Y) alike
+    with G₂; |E| = 1. Two samples f = F ± g (C N + N D). Not a gradient.
 
-    |sin A₁ + cos A₂| <= √(|A₁|² + |A₂|²) = a in the spectral norm, N is bounded by 1 and Lipschitz with 1, and ⟨G, Y⟩
+    |sin x A₁ + cos x A₂| ≤ √(|A₁|² + |A₂|²) = a in the spectral norm, N is bounded by 1 and Lipschitz with 1, and x
     changes by at most |G| |Y - Z|: bound a + b + eps, Lipschitz constant (a + b)(1 + |G|); the noise adds g (|C| + |D|)
     to both.
     """
     rng = np.random.default_rng(seed)
 
     def sized(shape: tuple[int, int], size: float, order: int | str) -> Matrix:
-        X = rng.standard_normal(shape)
+        X = normal(rng, shape, dtype)
         return X * (size / np.linalg.norm(X, order))  # type: ignore[call-overload]
 
     A1, A2 = (sized((m, m), a / np.sqrt(2), 2) for _ in range(2))
@@ -150,7 +175,7 @@ def tangent_field(
 
     def mean(Y: Matrix) -> Matrix:
         N = Y / np.sqrt(1 + np.linalg.norm(Y) ** 2)
-        x, y = (float(np.vdot(X, Y)) for X in G)
+        x, y = (float(np.real(np.vdot(X, Y))) for X in G)
         return (
             (np.sin(x) * A1 + np.cos(x) * A2) @ N
             + N @ (np.sin(y) * B1 + np.cos(y) * B2)
@@ -196,6 +221,53 @@ def quadratic_sum(targets: Sequence[Matrix]) -> Family:
         shape=A[0].shape,
         losses=[loss(T) for T in A],
         mean=lambda Y: mean - Y,
+    )
+
+
+def quadratic_form(m: int, n: int, *, convex: bool, seed: int = 0) -> Family:
+    """L(Y) = ⟨Y - Z, A (Y - Z) B⟩/2 with symmetric A and B, |A| = |B| = 1 in the spectral norm: L = 1. Semidefinite A
+    and B make it convex; otherwise they are indefinite, and L is not bounded below. B, eps: infinite here, to be
+    measured.
+    """
+    rng = np.random.default_rng(seed)
+
+    def symmetric(k: int) -> Matrix:
+        X = rng.standard_normal((k, k))
+        X = X @ X.T if convex else X + X.T
+        return X / np.linalg.norm(X, 2)
+
+    A, B, Z = symmetric(m), symmetric(n), rng.standard_normal((m, n))
+
+    def F(Y: Matrix) -> Matrix:
+        return -A @ (Y - Z) @ B
+
+    def loss(Y: Matrix) -> float:
+        return 0.5 * float(np.vdot(Y - Z, A @ (Y - Z) @ B))
+
+    return Family([F], B=np.inf, L=1.0, eps=np.inf, C=0.0, shape=(m, n), losses=[loss], mean=F)
+
+
+def softmax_layer(m: int, n: int, *, batch: int = 30, seed: int = 0) -> Family:
+    """The cross entropy of one fully connected layer z = Y x with m classes, as dlra.nn computes it.
+
+    The derivative by z of one sample is a difference of two probability vectors, at most √2; its Jacobian is at most
+    1/2. So B = √2 max |x|, and L = λmax(XᵀX/batch)/2 for rows x of X. Convex, not negative. eps: infinite here.
+    """
+    rng = np.random.default_rng(seed)
+    X, y, entropy = rng.standard_normal((batch, n)), rng.integers(m, size=batch), nn.CrossEntropyLoss()
+
+    def F(Y: Matrix) -> Matrix:
+        return -entropy.with_derivative(X @ Y.T, y)[1].T @ X
+
+    return Family(
+        [F],
+        B=float(np.sqrt(2) * np.linalg.norm(X, axis=1).max()),
+        L=float(np.linalg.norm(X, 2)) ** 2 / batch / 2,
+        eps=np.inf,
+        C=0.0,
+        shape=(m, n),
+        losses=[lambda Y: entropy(X @ Y.T, y)],
+        mean=F,
     )
 
 

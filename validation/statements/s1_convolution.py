@@ -34,6 +34,7 @@ import numpy as np
 from dlra import LowRank, nn
 from validation.checks import Counterexample, Finding, Identity, check
 from validation.families import dense_start
+from validation.flows import norm, relative
 
 Pair = tuple[int, int]
 
@@ -74,7 +75,7 @@ CASES = (
 
 @check(
     "s1-convolution",
-    "6.6 (20): the factored unfold is the sum over u + j, v + k",
+    "Appendix 6.6, (20): the factored unfold is the sum over u + j, v + k",
     expect="corrected form holds",
 )
 def factored(quick: bool) -> Iterator[Finding]:
@@ -84,15 +85,16 @@ def factored(quick: bool) -> Iterator[Finding]:
         net, W = _layer(shape[1], F, kernel, stride, padding, dilation)
         dense = W.to_dense().reshape(F, shape[1], *kernel)
         reference = correlated(dense, Z, stride, padding, dilation)
-        difference = np.linalg.norm(net.predict(Z) - reference) / np.linalg.norm(reference)
         yield Identity(
             f"images {shape}, kernel {kernel}, stride {stride}, padding {padding}, dilation {dilation}",
-            float(difference),
+            relative(net.predict(Z), reference),
         )
 
 
 @check(
-    "s1-convolution-printed", "6.6 (19): Z at u - j, v - k is what (20) computes", expect="fails as printed"
+    "s1-convolution-printed",
+    "Appendix 6.6, (19): Z at u - j, v - k is what (20) computes",
+    expect="fails as printed",
 )
 def printed(quick: bool) -> Iterator[Finding]:
     """|(20) - (19)| against rounding, 1e-13 |(20)|; and what makes the two agree: the kernel reversed."""
@@ -100,12 +102,8 @@ def printed(quick: bool) -> Iterator[Finding]:
         Z = np.random.default_rng(1).standard_normal(shape)
         net, W = _layer(shape[1], F, kernel, stride, padding, dilation)
         dense = W.to_dense().reshape(F, shape[1], *kernel)
-        size = float(np.linalg.norm(net.predict(Z)))
+        seen = net.predict(Z)
         reversed_ = correlated(dense[:, :, ::-1, ::-1], Z, stride, padding, dilation, sign=-1)
-        yield Identity(
-            "(19) with the kernel reversed", float(np.linalg.norm(net.predict(Z) - reversed_)) / size
-        )
+        yield Identity("(19) with the kernel reversed", relative(reversed_, seen))
         literal = correlated(dense, Z, stride, padding, dilation, sign=-1)
-        yield Counterexample(
-            f"images {shape}, kernel {kernel}", float(np.linalg.norm(net.predict(Z) - literal)), 1e-13 * size
-        )
+        yield Counterexample(f"images {shape}, kernel {kernel}", norm(seen - literal), 1e-13 * norm(seen))

@@ -37,7 +37,7 @@ import dlra
 from dlra import LowRank, nn
 from validation.checks import Finding, Identity, check
 from validation.families import dense_start
-from validation.flows import tangent
+from validation.flows import norm, relative, tangent
 
 Arrays = list[np.ndarray]
 
@@ -75,7 +75,7 @@ def complex_step(value: Callable[[np.ndarray], complex], X: np.ndarray) -> np.nd
     return G
 
 
-@check("s1-gradients", "6.5: ∂_K L = G V, ∂_L L = Gᵀ U, ∂_S L = Uᵀ G V", expect="holds")
+@check("s1-gradients", "Appendix 6.5: ∂_K L = G V, ∂_L L = Gᵀ U, ∂_S L = Uᵀ G V", expect="holds")
 def gradients(quick: bool) -> Iterator[Finding]:
     """Every layer of a tanh net (one of them square) with cross entropy; the loss as a function of K, L, S and W is
     differentiated by complex steps, independently of the package. Compared are the gradient G by W that one backward
@@ -102,13 +102,13 @@ def gradients(quick: bool) -> Iterator[Finding]:
             by_L = complex_step(lambda L, U=U, value=value: value(U @ L.T), L)
             by_S = complex_step(lambda S, U=U, V=V, value=value: value(U @ S @ V.T), S)
             moved = after[i].to_dense() - dense[i]
-            size = np.linalg.norm(moved)
+            size = norm(moved)
             label = f"layer {i + 1} of {widths}"
-            yield Identity(f"{label}: S", float(np.linalg.norm(U.T @ moved @ V + by_S) / size))
-            yield Identity(f"{label}: K", float(np.linalg.norm(moved @ V + by_K) / size))
-            yield Identity(f"{label}: L", float(np.linalg.norm(moved.T @ U + by_L) / size))
+            yield Identity(f"{label}: S", norm(U.T @ moved @ V + by_S) / size)
+            yield Identity(f"{label}: K", norm(moved @ V + by_K) / size)
+            yield Identity(f"{label}: L", norm(moved.T @ U + by_L) / size)
             whole = complex_step(value, dense[i])
             G = gradient[i].to_dense()
-            yield Identity(f"{label}: W", float(np.linalg.norm(G - whole) / np.linalg.norm(whole)))
-            yield Identity(f"{label}: K from W", float(np.linalg.norm(G @ V - by_K) / np.linalg.norm(whole)))
-            yield Identity(f"{label}: step", float(np.linalg.norm(moved + tangent(W, whole)) / size))
+            yield Identity(f"{label}: W", relative(G, whole))
+            yield Identity(f"{label}: K from W", norm(G @ V - by_K) / norm(whole))
+            yield Identity(f"{label}: step", norm(moved + tangent(W, whole)) / size)
