@@ -2,8 +2,8 @@
 
 The measures (:func:`nuclear_norm` to :func:`two_level_l1`) are functions of the singular values of a matrix. The rules
 choose one rank for each layer of a network: :func:`local_ranks` (LSVT), :func:`global_ranks` (GSVT), both from its
-:func:`singular_values`, and :func:`iterative_ranks` (ISVT), from its loss. Measures and rules change no network:
-functions that truncate networks are built on them, and :func:`dlra.nn.to_lowrank` truncates one to given ranks.
+:func:`singular_values`, and :func:`iterative_ranks` (ISVT), from its loss. They return ranks only; to truncate a
+network by one of them, give its ranks to :func:`dlra.nn.to_lowrank`.
 """
 
 from __future__ import annotations

@@ -363,6 +363,7 @@ def three_factors(quick: bool) -> Iterator[Finding]:
     "s3-training-local",
     "Training N = 3 factors from a small start ends at W = 0, above the least objective",
     expect="holds",
+    adjusted="was: fails as printed; that training finds the global minimiser is not what the paper prints",
 )
 def collapse(quick: bool) -> Iterator[Finding]:
     """The same from a small start: W goes to 0, a local minimum whose objective is more than twice the least one;

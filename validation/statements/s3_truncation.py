@@ -8,14 +8,13 @@ removes 500 parameters in each round where that costs the least. "Storage reduce
 
 **Assumptions.** None for LSVT; ReLU networks without biases for what GSVT says of scaled layers.
 
-**Constants.** The truncation of W to rank r has the error √(σ_{r+1}² + ... ), the least of all matrices of rank r
-(Eckart and Young). A ReLU network does not change where its layers are multiplied by c_l > 0 with the product 1, and
-nor do singular values divided by the largest of their layer. Factors of rank r are smaller than the matrix only for r <
-mn/(m + n), so a weight counts min(mn, r (m + n)) parameters and ISVT takes a dense layer below mn/(m + n) at once.
+**Constants.** The truncation of W to rank r has the error √(σ_{r+1}² + σ_{r+2}² + ...), the least of all matrices of
+rank r (Eckart and Young). A ReLU network does not change where its layers are multiplied by c_l > 0 with the product 1,
+and nor do singular values divided by the largest of their layer. Factors of rank r are smaller than the matrix only for
+r < mn/(m + n), so a weight counts min(mn, r (m + n)) parameters and ISVT takes a dense layer below mn/(m + n) at once.
 (Derived.)
 
-**Use.** Truncate with `dlra.nn.to_lowrank` at the ranks of `dlra.compress`; below mn/(m + n) parameters are saved.
-"""
+**Use.** Truncate with `dlra.nn.to_lowrank` at the ranks of `dlra.compress`; below mn/(m + n) parameters are saved. """
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Beyond the four papers: what integrators conserve: norm, energy and symmetry.
 
-**Statement.** Let F(Y) = -i H[Y] with a self-adjoint linear map H. Then ‖Y‖ and ⟨Y, H[Y]⟩ are constant along Ẏ = F(Y).
+**Statement.** Let F(Y) = -i H[Y] with a self-adjoint linear map H. Then |Y| and ⟨Y, H[Y]⟩ are constant along Ẏ = F(Y).
 Projector splitting keeps both, and so does augmented BUG in each step before its truncation; with the truncation
-tolerance ϑ the drift of the norm after n steps is at most n ϑ²/(‖Y₀‖ + ‖Y_n‖). Fixed-rank BUG projects Y₀ onto its new
+tolerance ϑ the drift of the norm after n steps is at most n ϑ²/(|Y₀| + |Y_n|). Fixed-rank BUG projects Y₀ onto its new
 bases, and loses norm at first order. If F(Yᴴ) = F(Y)ᴴ, a Hermitian start stays so under the integrators of the BUG
 family and under projected Runge-Kutta methods, not under projector splitting of first order; if also F(-Y) = -F(Y), a
 skew-Hermitian one does.
@@ -13,9 +13,9 @@ C. Lubich, BIT Numer. Math. 62 (2022) 23-44, on symmetry.
 
 **Assumptions.** Small equations solved exactly (here with tolerance 1e-10, hence the tolerances of the identities).
 
-**Constants.** Derived: a truncation drops singular values of norm δ ≤ ϑ and is orthogonal to what stays, so that ‖Y‖²
-falls by δ² exactly, and |‖Y_n‖ - ‖Y₀‖| ≤ n ϑ²/(‖Y₀‖ + ‖Y_n‖); n ϑ²/(2‖Y‖) is this to leading order only, too small by
-the factor 2‖Y₀‖/(‖Y₀‖ + ‖Y_n‖) where the norm falls. The energy moves by at most ‖H‖ (‖Y‖ + ‖Ŷ‖) ϑ a step. For H[Y] =
+**Constants.** Derived: a truncation drops singular values of norm δ ≤ ϑ and is orthogonal to what stays, so that |Y|²
+falls by δ² exactly, and | |Y_n| - |Y₀| | ≤ n ϑ²/(|Y₀| + |Y_n|); n ϑ²/(2|Y|) is this to leading order only, too small by
+the factor 2|Y₀|/(|Y₀| + |Y_n|) where the norm falls. The energy moves by at most ‖H‖ (|Y| + |Ŷ|) ϑ a step. For H[Y] =
 DY + YD + VYV with D between 0 and 2 and V between 0 and 2, ‖H‖ ≤ 8.
 
 **Use.** For wave and Schrödinger equations take augmented BUG with a small tolerance, midpoint BUG, or projector
@@ -69,7 +69,7 @@ def invariants(n: int, Y: LowRank) -> tuple[float, float]:
 @check("x-conserve-augmented", "Augmented BUG keeps norm and energy up to ϑ", expect="holds")
 def augmented(quick: bool) -> Iterator[Finding]:
     """Schrödinger equation, 32 x 32, rank 4, midpoint BUG too: single steps of h = 0.05 and 0.2 without truncation;
-    then ten steps with ϑ = 0.1 to 1e-4: drifts against n ϑ²/(‖Y₀‖ + ‖Y_n‖) and 8 n (‖Y‖ + ‖Ŷ‖) ϑ."""
+    then ten steps with ϑ = 0.1 to 1e-4: drifts against n ϑ²/(|Y₀| + |Y_n|) and 8 n (|Y| + |Ŷ|) ϑ."""
     n = 32
     F, Y0 = schroedinger(n).F, schroedinger(n).Y0(4)
     before = invariants(n, Y0)
@@ -83,7 +83,7 @@ def augmented(quick: bool) -> Iterator[Finding]:
         cut = dlra.step(F, 0.0, 0.2, Y0, type(method)(substep="adaptive", atol=1e-3))
         dropped = invariants(n, whole)[0] ** 2 - invariants(n, cut)[0] ** 2
         off = abs(dropped - norm(whole.to_dense() - cut.to_dense()) ** 2)
-        yield Identity(f"‖Y‖² falls by δ², {label(method)}", off)
+        yield Identity(f"|Y|² falls by δ², {label(method)}", off)
         for theta in (1e-3,) if quick else (1e-1, 1e-2, 1e-3, 1e-4):
             Y = final(F, Y0, type(method)(substep="adaptive", atol=theta), 0.02, 0.2)
             size, energy = invariants(n, Y)
