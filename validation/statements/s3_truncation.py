@@ -14,7 +14,8 @@ and nor do singular values divided by the largest of their layer. Factors of ran
 r < mn/(m + n), so a weight counts min(mn, r (m + n)) parameters and ISVT takes a dense layer below mn/(m + n) at once.
 (Derived.)
 
-**Use.** Truncate with `dlra.nn.to_lowrank` at the ranks of `dlra.compress`; below mn/(m + n) parameters are saved. """
+**Use.** Truncate with `dlra.nn.to_lowrank` at the ranks of `dlra.compress`; below mn/(m + n) parameters are saved.
+"""
 
 from __future__ import annotations
 
