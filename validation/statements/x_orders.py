@@ -111,7 +111,7 @@ def measured(classes: dict[str, Callable[[Any], bool]]) -> Callable[[bool], Iter
             yield order_on(claim)
             if claim.off:
                 yield order_off(claim)
-            steps = 80 if claim.on == 1 else 20
+            steps = 20 if claim.on > 1 else 40 if quick else 80
             e = [error(at_one(claim.method, eps, steps), reference(eps, 20)) for eps in FLOORS]
             yield Slope.of(f"floor in ε, {label(claim.method)}", FLOORS, e, 1.0, x_name="ε")
 
