@@ -205,3 +205,23 @@ def test_public_names_are_documented():
     for name in MEASURES:
         sections = inspect.getdoc(getattr(compress, name)).split("References\n----------\n")
         assert len(sections) == 2 and re.match(r"Ou et al., equation \(\d\d\)", sections[1]), name
+
+
+def test_a_schatten_norm_is_infinite_only_beyond_the_floats():
+    tiny = 1e-200 * np.diag([1.0, 0.5, 0.25])
+    assert 1e270 < schatten_norm(tiny, 1e-3) < 1e290
+    assert schatten_norm(np.diag([1.0, 0.5, 0.25]), 1e-3) == math.inf
+
+
+def test_hoyer_is_never_below_zero():
+    assert all(hoyer(np.eye(n) * 0.1) >= 0 for n in range(2, 40))
+
+
+def test_overflow_is_infinite_without_a_warning(recwarn):
+    assert sorted_l1(1e308 * np.eye(3), [3.0, 2.0, 1.0]) == math.inf
+    assert not recwarn
+
+
+def test_missing_weights():
+    with pytest.raises(TypeError, match="weights must be a sequence of real numbers, got None"):
+        sorted_l1(np.eye(3), None)

@@ -212,7 +212,7 @@ def test_with_a_network():
         (
             lambda: iterative_ranks(SHAPES, loss=lambda r: math.nan, parameters=500),
             ValueError,
-            "loss returned NaN",
+            "loss returned nan",
         ),
         (
             lambda: iterative_ranks(SHAPES, loss=lambda r: None, parameters=500),
@@ -224,3 +224,31 @@ def test_with_a_network():
 def test_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_what_loss_raises_is_passed_on():
+    def loss(ranks):
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="^mine$"):
+        iterative_ranks([(20, 20)], loss=loss, parameters=100)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        (
+            {"loss": lambda ranks: math.inf},
+            ValueError,
+            "loss is infinite whichever layer is truncated further",
+        ),
+        ({"loss": lambda ranks: "low"}, TypeError, "loss must return a real number, got str for the ranks"),
+        ({"ranks": 5}, TypeError, "ranks must be a sequence with one rank for each layer, got int"),
+        ({"ranks": [20, 0]}, ValueError, r"ranks\[1\] must lie between 1 and min\(m, n\) = 20, got 0"),
+        ({"ranks": [20, 2.0]}, TypeError, r"ranks\[1\] must be an int"),
+    ],
+)
+def test_messages_name_the_place(options, error, text):
+    given = {"loss": lambda ranks: 0.0, "parameters": 100, **options}
+    with pytest.raises(error, match=text):
+        iterative_ranks([(20, 20), (20, 20)], **given)

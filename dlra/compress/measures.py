@@ -18,6 +18,7 @@ architecture and fast training, arXiv:2303.13635, section II-C, equations (17) t
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -228,6 +229,8 @@ def sorted_l1(A: Array | LowRank, weights: Any) -> float:
         given = np.asarray(to_host(weights) if is_array(weights) else weights, dtype=np.float64)
     except (TypeError, ValueError):
         raise TypeError(f"weights must be a sequence of real numbers, got {weights!r}") from None
+    if weights is None:
+        raise TypeError("weights must be a sequence of real numbers, got None")
     if given.shape != s.shape:
         raise ValueError(
             f"weights must be min(m, n) = {len(s)} numbers for A of shape {tuple(A.shape)}, got shape {given.shape}"
@@ -329,8 +332,9 @@ def _powers(s: np.ndarray, p: float) -> float:
         return largest * total
     try:
         return largest * total ** (1 / p)
-    except OverflowError:
-        return math.inf
+    except OverflowError:  # the power alone may be too large where the product is not
+        exponent = math.log(largest) + math.log(total) / p
+        return math.exp(exponent) if exponent < math.log(sys.float_info.max) else math.inf
 
 
 def _effective_rank(s: np.ndarray) -> float:
@@ -340,7 +344,7 @@ def _effective_rank(s: np.ndarray) -> float:
 
 def _hoyer(s: np.ndarray) -> float:
     root = math.sqrt(len(s))
-    return float((root - np.sum(s) / math.sqrt(np.sum(s * s))) / (root - 1))
+    return max(0.0, float((root - np.sum(s) / math.sqrt(np.sum(s * s))) / (root - 1)))
 
 
 def _gini(s: np.ndarray) -> float:
@@ -350,4 +354,5 @@ def _gini(s: np.ndarray) -> float:
 
 
 def _weighted(s: np.ndarray, weights: np.ndarray) -> float:
-    return float(np.sum(weights * s))
+    with np.errstate(over="ignore"):
+        return float(np.sum(weights * s))

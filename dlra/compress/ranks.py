@@ -197,7 +197,8 @@ def iterative_ranks(
     now = _check_ranks(ranks, sizes)
     if not callable(loss):
         raise TypeError(f"loss must be a function of the ranks, got {kind(loss)}")
-    if check_int(per_round, "per_round") < 1:
+    per_round = check_int(per_round, "per_round")
+    if per_round < 1:
         raise ValueError(f"per_round must be at least 1, got {per_round}")
     least = sum(_count(1, size) for size in sizes)
     if check_int(parameters, "parameters") < least:
@@ -210,6 +211,8 @@ def iterative_ranks(
             lower = [_lower(rank, size, 1) and 1 for rank, size in zip(now, sizes, strict=True)]
         candidates = [(*now[:i], rank, *now[i + 1 :]) for i, rank in enumerate(lower) if rank]
         losses = [_value(loss, ranks) for ranks in candidates]
+        if min(losses) == math.inf:
+            raise ValueError(f"loss is infinite whichever layer is truncated further, from the ranks {now}")
         now = candidates[losses.index(min(losses))]
     return now
 
@@ -226,12 +229,13 @@ def _lower(rank: int, shape: tuple[int, int], wanted: int) -> int:
 
 
 def _value(loss: Callable[[Ranks], float], ranks: Ranks) -> float:
+    given = loss(ranks)
     try:
-        value = float(loss(ranks))
+        value = float(to_host(given)) if is_array(given) else float(given)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"loss must return a real number, for the ranks {ranks}: {error}") from error
-    if math.isnan(value):
-        raise ValueError(f"loss returned NaN for the ranks {ranks}")
+        raise TypeError(f"loss must return a real number, got {kind(given)} for the ranks {ranks}") from error
+    if math.isnan(value) or value == -math.inf:
+        raise ValueError(f"loss returned {value} for the ranks {ranks}")
     return value
 
 
@@ -274,7 +278,9 @@ def _check_shapes(shapes: Any) -> list[tuple[int, int]]:
         pairs = [(m, n) for m, n in shapes]
     except (TypeError, ValueError) as error:
         raise type(error)(f"shapes must be a list of pairs (m, n), got {shapes!r}") from None
-    sizes = [(check_int(m, "a size in shapes"), check_int(n, "a size in shapes")) for m, n in pairs]
+    sizes = [
+        (check_int(m, f"shapes[{i}][0]"), check_int(n, f"shapes[{i}][1]")) for i, (m, n) in enumerate(pairs)
+    ]
     if not sizes or min(map(min, sizes)) < 1:
         raise ValueError(f"shapes must hold at least one pair of positive sizes (m, n), got {shapes!r}")
     return sizes
@@ -283,10 +289,12 @@ def _check_shapes(shapes: Any) -> list[tuple[int, int]]:
 def _check_ranks(ranks: Any, sizes: list[tuple[int, int]]) -> Ranks:
     if ranks is None:
         return tuple(min(size) for size in sizes)
-    now = tuple(check_int(r, "a rank to start from") for r in ranks)
+    if not hasattr(ranks, "__iter__"):
+        raise TypeError(f"ranks must be a sequence with one rank for each layer, got {kind(ranks)}")
+    now = tuple(check_int(r, f"ranks[{i}]") for i, r in enumerate(ranks))
     if len(now) != len(sizes):
         raise ValueError(f"ranks must have one rank for each of {len(sizes)} layers, got {len(now)}")
-    for r, size in zip(now, sizes, strict=True):
+    for i, (r, size) in enumerate(zip(now, sizes, strict=True)):
         if not 1 <= r <= min(size):
-            raise ValueError(f"a rank to start from must lie between 1 and min(m, n) = {min(size)}, got {r}")
+            raise ValueError(f"ranks[{i}] must lie between 1 and min(m, n) = {min(size)}, got {r}")
     return now
