@@ -346,7 +346,9 @@ def test_advice_fits_the_method():
     fixed = by_hand(method="BUG()", **large).advice[1]
     assert "the rank 3 leaves a part of F out: a higher one helps" in fixed
     free = by_hand(method="AugmentedBUG(rtol=0.01)", **large).advice[1]
-    assert "new directions of size h eps = 3.0e-02 are lost where that is below the truncation tolerance" in free
+    assert (
+        "new directions of size h eps = 3.0e-02 are lost where that is below the truncation tolerance" in free
+    )
     full = by_hand(method="AugmentedBUG(rtol=0.01)", full_rank=True, **large).advice[1]
     assert "the rank is full at the end" in full
     assert "higher" not in full
@@ -390,7 +392,8 @@ def test_truncation_does_not_depend_on_what_is_stored():
     family = tangent_field(12, 9, eps=0.5, seed=3)
     method = dlra.AugmentedBUG(atol=0.01)
     whole, part = (
-        diagnose(family.F, dlra.solve(family.F, (0, 1), state(), method, dt=0.05, t_eval=t)) for t in (None, [0.5])
+        diagnose(family.F, dlra.solve(family.F, (0, 1), state(), method, dt=0.05, t_eval=t))
+        for t in (None, [0.5])
     )
     assert 0.3 * whole.theta < part.theta < 3 * whole.theta
 

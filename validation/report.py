@@ -222,8 +222,12 @@ def plot(lines: tuple[Slope, ...]) -> bytes:
     by_axes: dict[tuple[str, str], list[Slope]] = {}
     for line in lines:
         by_axes.setdefault((line.x_name, line.y_name), []).append(line)
-    figure, axes = pages.figure(1, len(by_axes), (7.6 * len(by_axes), 3.4))
-    for axis, ((x_name, y_name), group) in zip(axes, by_axes.items(), strict=True):
+    columns = min(len(by_axes), 2)
+    rows = -(-len(by_axes) // columns)
+    figure, axes = pages.figure(rows, columns, (7.6 * columns, 3.4 * rows))
+    for spare in axes[len(by_axes) :]:
+        spare.set_visible(False)
+    for axis, ((x_name, y_name), group) in zip(axes, by_axes.items(), strict=False):
         values = []
         for i, line in enumerate(group):
             x, y = np.asarray(line.x), np.asarray(line.y)
