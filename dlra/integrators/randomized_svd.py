@@ -47,9 +47,10 @@ class RandomizedSVD(Randomized):
     Notes
     -----
     Made for few long steps, h = T even, with an accurate substep ("exponential", "adaptive"): then close to the best
-    approximation of Y(T) for linear fields. Order 1 against the solution itself, up to what its rank leaves out (higher where it has
-    rank r); not against the projected flow Ẏ = P(Y) F. Robust to small singular values, no equation solved backward. Costs 2 + 2 ``power`` small equations of width 2r + p a step, against three
-    of :class:`AugmentedBUG`. Does not keep symmetry.
+    approximation of Y(T) for linear fields. Order 1 against the solution itself, up to what its rank leaves out (higher
+    where it has rank r); not against the projected flow Ẏ = P(Y) F. Robust to small singular values, no equation solved
+    backward. Costs 2 + 2 ``power`` small equations of width 2r + p a step, against three of :class:`AugmentedBUG`. Does
+    not keep symmetry.
 
     Results depend on random numbers: ``rng=`` of :func:`dlra.solve` seeds them.
 
