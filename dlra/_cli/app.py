@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +11,8 @@ from typer import Argument, Option
 import dlra
 from dlra import integrators, substeps
 from dlra._cli import training_commands
-from dlra._cli.exits import FAILED, INTERRUPTED, exit_on_error
+from dlra._cli.exits import FAILED, exit_on_error
+from dlra._cli.options import OUTPUT, CheckpointEvery, Debug, Progress, Quiet, end, tell, wants_progress
 
 app = typer.Typer(
     name="dlra",
@@ -40,7 +40,7 @@ def main(
     """Solve matrix differential equations, and train networks, on low-rank factors."""
 
 
-_STEP, _RANK, _PLACE, _FILES = "Time steps and method", "Rank", "Problem and array library", "Output"
+_STEP, _RANK, _PLACE, _FILES = "Time steps and method", "Rank", "Problem and array library", OUTPUT
 
 
 @app.command()
@@ -213,9 +213,7 @@ def solve(
         Path | None,
         Option(metavar="FILE", help="Write the state to this file while running.", rich_help_panel=_FILES),
     ] = None,
-    checkpoint_every: Annotated[
-        float, Option(metavar="SECONDS", help="How often.", rich_help_panel=_FILES)
-    ] = 10.0,
+    checkpoint_every: CheckpointEvery = 10.0,
     resume: Annotated[
         Path | None,
         Option(
@@ -232,18 +230,9 @@ def solve(
             rich_help_panel=_FILES,
         ),
     ] = None,
-    progress: Annotated[
-        bool | None,
-        Option(
-            "--progress/--no-progress", help="Progress bar. Default: on a terminal.", rich_help_panel=_FILES
-        ),
-    ] = None,
-    quiet: Annotated[
-        bool, Option("--quiet", "-q", help="Print nothing unless something fails.", rich_help_panel=_FILES)
-    ] = False,
-    debug: Annotated[
-        bool, Option("--debug", help="Show the traceback of an error.", rich_help_panel=_FILES)
-    ] = False,
+    progress: Progress = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:
     """Solve one of the named problems and report rank, errors and observables.
 
@@ -260,22 +249,14 @@ def solve(
     from dlra._cli.task import Task
 
     given["options"] = given.pop("set_") or []
-    if progress is None:
-        given["progress"] = sys.stderr.isatty() and not quiet
+    given["progress"] = wants_progress(progress, quiet)
     with exit_on_error(debug, bad_input=True):
         task = Task(Settings(**given))
     with exit_on_error(debug, bad_input=True, os_errors=FAILED):
         outcome = task.run()
     with exit_on_error(debug):
-        report.write_files(outcome)
-        if not quiet:
-            typer.echo(report.summary(outcome), err=json == "-", nl=False)
-            for text in outcome.warnings:
-                typer.echo(f"warning: {text}", err=True)
-        if outcome.failure is not None:
-            raise outcome.failure
-    if outcome.interrupted:
-        raise typer.Exit(INTERRUPTED)
+        tell(outcome, report, quiet, json)
+    end(outcome)
 
 
 app.command()(training_commands.train)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from typer import Argument, Option
 
-from dlra._cli.exits import FAILED, INTERRUPTED, exit_on_error
+from dlra._cli.exits import FAILED, exit_on_error
+from dlra._cli.options import OUTPUT, CheckpointEvery, Debug, Progress, Quiet, end, tell, wants_progress
 
 _NET, _RANK, _OPTIMIZER = "Network", "Rank and method", "Optimiser"
-_PLACE, _FILES = "Data and array library", "Output"
+_PLACE, _FILES = "Data and array library", OUTPUT
 
 _DataSet = Annotated[
     str, Argument(metavar="DATASET", help="mnist, fashion-mnist or digits (of scikit-learn, 8 x 8 pixels).")
@@ -136,14 +135,6 @@ _Json = Annotated[
         rich_help_panel=_FILES,
     ),
 ]
-_Progress = Annotated[
-    bool | None,
-    Option("--progress/--no-progress", help="Progress bar. Default: on a terminal.", rich_help_panel=_FILES),
-]
-_Quiet = Annotated[
-    bool, Option("--quiet", "-q", help="Print nothing unless something fails.", rich_help_panel=_FILES)
-]
-_Debug = Annotated[bool, Option("--debug", help="Show the traceback of an error.", rich_help_panel=_FILES)]
 
 
 def train(
@@ -283,9 +274,7 @@ def train(
         Path | None,
         Option(metavar="FILE", help="Write the state to this file while training.", rich_help_panel=_FILES),
     ] = None,
-    checkpoint_every: Annotated[
-        float, Option(metavar="SECONDS", help="How often.", rich_help_panel=_FILES)
-    ] = 10.0,
+    checkpoint_every: CheckpointEvery = 10.0,
     resume: Annotated[
         Path | None,
         Option(
@@ -294,9 +283,9 @@ def train(
             rich_help_panel=_FILES,
         ),
     ] = None,
-    progress: _Progress = None,
-    quiet: _Quiet = False,
-    debug: _Debug = False,
+    progress: Progress = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:
     """Train a network whose weights stay on low-rank factors.
 
@@ -317,8 +306,8 @@ def evaluate(
     device: _Device = None,
     threads: _Threads = None,
     json: _Json = None,
-    quiet: _Quiet = False,
-    debug: _Debug = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:
     """Test a network: loss, accuracy, ranks, parameters and the time of a prediction.
 
@@ -385,9 +374,9 @@ def prune(
     ] = None,
     plot: _Plot = None,
     json: _Json = None,
-    progress: _Progress = None,
-    quiet: _Quiet = False,
-    debug: _Debug = False,
+    progress: Progress = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:
     """Truncate the weights of a trained network by their singular value decompositions, and retrain it.
 
@@ -402,8 +391,8 @@ def _run(task_name: str, settings_name: str, given: dict[str, Any]) -> None:
     """Check the arguments, do the work, write the files, report."""
     from dlra._cli import training, training_report, training_settings
 
-    if "progress" in given and given["progress"] is None:
-        given["progress"] = sys.stderr.isatty() and not given["quiet"]
+    if "progress" in given:
+        given["progress"] = wants_progress(given["progress"], given["quiet"])
     debug = given["debug"]
     make_settings: Callable[..., Any] = getattr(training_settings, settings_name)
     make_task: Callable[..., Any] = getattr(training, task_name)
@@ -411,12 +400,5 @@ def _run(task_name: str, settings_name: str, given: dict[str, Any]) -> None:
         task = make_task(make_settings(**given))
     with exit_on_error(debug, os_errors=FAILED):
         outcome = task.run()
-        training_report.write_files(outcome)
-        if not given["quiet"]:
-            typer.echo(training_report.summary(outcome), err=given["json"] == "-", nl=False)
-            for text in outcome.warnings:
-                typer.echo(f"warning: {text}", err=True)
-        if outcome.failure is not None:
-            raise outcome.failure
-    if outcome.interrupted:
-        raise typer.Exit(INTERRUPTED)
+        tell(outcome, training_report, given["quiet"], given["json"])
+    end(outcome)
