@@ -177,11 +177,11 @@ def difference(Ys: tuple[Any, ...], Zs: tuple[Any, ...]) -> float:
     )
 
 
-def size_estimate(Y: Any, G: Any) -> float:
-    """Estimate ‖G‖, with Gaussian vectors for the member of a LowRank Y."""
+def size_estimate(Y: Any, G: Any, columns: int = PROBES) -> float:
+    """Estimate ‖G‖, with so many Gaussian vectors for the member of a LowRank Y."""
     if not isinstance(Y, LowRank):
         return norm(G)
-    return norm(G @ gaussian(Y._V, PROBES, (1,))) / math.sqrt(PROBES)
+    return norm(G @ gaussian(Y._V, columns, (1,))) / math.sqrt(columns)
 
 
 def fastest_rate(

@@ -17,9 +17,11 @@ import numpy as np
 
 from dlra import _checks, control
 from dlra._factors import check_int
-from dlra.backend import H, dtype_name, eps, gaussian, is_array, namespace, norm
+from dlra._step import first_value, solve_error
+from dlra.backend import H, dtype_name, eps, is_array, namespace, norm
 from dlra.errors import SolveError, StageError
-from dlra.field import CallError, Field, Value, operands_hint
+from dlra.field import Field, Value
+from dlra.integrators import Ask
 from dlra.lowrank import LowRank
 from dlra.solution import Solution
 
@@ -180,8 +182,9 @@ class Diagnosis:
             f"  eps = {self.eps:.3g}  (largest normal component, {self.eps / self.B if self.B else 0:.1%} of B)",
             "  (seen at these states: lower estimates of the constants in the theorems)",
         ]
-        telling = [b for b in self.bounds if b.says_something]
-        silent = [b for b in self.bounds if not b.says_something]
+        bounds = self.bounds
+        telling = [b for b in bounds if b.says_something]
+        silent = [b for b in bounds if not b.says_something]
         name = self.method.split("(")[0]
         lines.append("bounds that say something:" if telling else "no bound says anything here.")
         for b in telling:
@@ -293,13 +296,12 @@ def _error_advice(d: Diagnosis) -> list[str]:
     normal = normal if normal > noise else 0.0
     terms = {"the length of the steps": steps, "the normal component of F": normal, "truncation": d.theta / h}
     total = sum(terms.values())
+    said = []
     if d.stiff:
-        said = [
+        said.append(
             "F has a stiff part that is integrated exactly: the bounds contain its rate L and do not cover that; judge "
             "the steps by their error estimate (solve with rtol in the place of dt)"
-        ]
-    else:
-        said = []
+        )
     if total <= noise:
         return [
             *said,
@@ -340,13 +342,11 @@ def _descent_advice(d: Diagnosis) -> str:
     """Below which ϑ and h the loss is promised to fall."""
     gain, curvature, _ = _descent_terms(d)
     if np.min(gain) <= 0:
+        parallel = d.method.startswith("ParallelBUG")
+        remedy = "" if parallel else "; the parallel integrator does without that term"
         return (
             "where the normal component of the gradient is as large as the tangential one, no descent is promised"
-            + (
-                ""
-                if d.method.startswith("ParallelBUG")
-                else "; the parallel integrator does without that term"
-            )
+            + remedy
         )
     longest = float(np.min(gain / np.maximum(curvature, 1e-300)))
     room = float(np.min((d.h * gain - d.h**2 * curvature) / d.field_norm))
@@ -530,12 +530,9 @@ def _look(field: Field, t: float, Ys: tuple[Any, ...]) -> tuple[Any, float, floa
 
 def _value(field: Field, t: float, Ys: tuple[Any, ...]) -> tuple[Any, ...]:
     try:
-        return field(t, Ys)
-    except CallError as error:
-        cause = error.__cause__
-        assert cause is not None
-        text = f"F raised {type(cause).__name__}: {cause}{operands_hint(cause)}"
-        raise SolveError(f"diagnose: {StageError(t, 'start', text)}") from cause
+        return first_value(field, Ask("start", t, Ys), 0)
+    except StageError as error:
+        raise solve_error(error, "diagnose") from error.__cause__
 
 
 def _norms(Y: LowRank, G: Value) -> tuple[float, float]:
@@ -549,8 +546,7 @@ def _norms(Y: LowRank, G: Value) -> tuple[float, float]:
     if is_array(matrix):
         off = matrix - U @ (H(U) @ matrix)
         return norm(matrix), norm(off - (off @ V) @ H(V))
-    size = norm(G @ gaussian(Y._V, PROBES, (1,))) / math.sqrt(PROBES)
-    return size, control.normal_estimate(Y, G, (2,), PROBES)[0]
+    return control.size_estimate(Y, G, PROBES), control.normal_estimate(Y, G, (2,), PROBES)[0]
 
 
 def _one_sided(field: Field, t: float, Ys: Any, Gs: Any, Zs: Any) -> float | None:
