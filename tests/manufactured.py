@@ -8,7 +8,8 @@ import numpy as np
 from helpers import to_numpy
 
 from dlra import LowRank, SemiLinear, Solution, factored
-from validation.manufactured import Moving, Rotating, projected_flow, slopes
+from validation.flows import projected_flow
+from validation.manufactured import Moving, Rotating, slopes
 
 __all__ = ["Heat", "Moving", "Rotating", "bits", "projected_flow", "slopes", "solution_bits"]
 

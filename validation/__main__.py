@@ -46,12 +46,16 @@ def main(
     check, or the run was interrupted; 2 where the options are wrong or the report cannot be written.
     """
     console, errors = Console(), Console(stderr=True)
+
+    def complain(text: str) -> None:
+        errors.print(text, style="bold red", highlight=False, markup=False, soft_wrap=True)
+
     try:
         run = running.chosen(only or [], quick)
         if docs and only:
             raise ValueError("--docs writes the page of all statements: leave --only away")
     except ValueError as error:
-        errors.print(f"error: {error}", style="bold red", highlight=False, markup=False, soft_wrap=True)
+        complain(f"error: {error}")
         raise typer.Exit(2) from None
     if names:
         for module, several in run.wanted.items():
@@ -59,12 +63,12 @@ def main(
             for check in several:
                 console.print(f"  {check.name}: {check.title}", highlight=False, markup=False)
         for text in run.complaints():
-            errors.print(text, style="bold red", highlight=False, markup=False, soft_wrap=True)
+            complain(text)
         raise typer.Exit(1 if run.failed_modules else 0)
     try:
         report.check_means(out, json)
     except (ImportError, OSError) as error:
-        errors.print(f"error: {error}", style="bold red", highlight=False, markup=False, soft_wrap=True)
+        complain(f"error: {error}")
         raise typer.Exit(2) from None
     total = sum(1 for _ in run.checks())
     with Progress(
@@ -75,16 +79,13 @@ def main(
         console=errors,
     ) as progress:
         bar = progress.add_task("checking", total=total)
-
         written = time.monotonic()
 
         def after(check: Check, result: Result) -> None:
             nonlocal written
-            page = (
-                time.monotonic() - written > 15
-            )  # what is finished can be read meanwhile, and if the run is killed
-            report.write(run, out, page)
-            written = time.monotonic() if page else written
+            due = time.monotonic() - written > 15  # so that what is finished can be read meanwhile
+            report.write(run, out, page=due)
+            written = time.monotonic() if due else written
             progress.update(bar, advance=1, description=f"{check.name}: {result.verdict}")
 
         running.execute(run, jobs, after)
@@ -97,10 +98,10 @@ def main(
     wide.print(report.console_table(run))
     complaints = run.complaints()
     for text in complaints:
-        errors.print(text, style="bold red", highlight=False, markup=False, soft_wrap=True)
+        complain(text)
     console.print(f"{len(run.results)} of {total} checks; the report: {out / 'report.html'}", highlight=False)
     if run.interrupted:
-        errors.print("interrupted: the report holds what was finished", style="bold red")
+        complain("interrupted: the report holds what was finished")
     if complaints or run.interrupted:
         sys.exit(1)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dlra import LowRank
+from validation.manufactured import completed, normal
 
 __all__ = [
     "choice",
@@ -17,6 +18,7 @@ __all__ = [
     "growth",
     "norm",
     "normal_part",
+    "projected_flow",
     "relative",
     "rk4",
     "tangent",
@@ -48,27 +50,52 @@ def compressed(U: Matrix, V: Matrix, Z: Matrix) -> Matrix:
 
 def complement(rng: np.random.Generator, U: Matrix, columns: int) -> Matrix:
     """So many random orthonormal columns, orthogonal to those of U."""
-    X = rng.standard_normal((len(U), columns))
-    if np.iscomplexobj(U):
-        X = X + 1j * rng.standard_normal(X.shape)
-    return np.linalg.qr(np.concatenate((U, X), axis=1))[0][:, U.shape[1] :]
+    return completed(U, normal(rng, (len(U), columns), U.dtype))[:, U.shape[1] :]
 
 
 def rk4(F: Callable[[Matrix], Matrix], Y: Matrix, h: float, steps: int) -> Matrix:
     """The flow of Y' = F(Y) over a time h, by the classical Runge-Kutta scheme in so many steps."""
-    s = h / steps
     for _ in range(steps):
-        k1 = F(Y)
-        k2 = F(Y + s / 2 * k1)
-        k3 = F(Y + s / 2 * k2)
-        k4 = F(Y + s * k3)
-        Y = Y + s / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+        Y = _rk4_step(lambda t, Z: F(Z), 0.0, Y, h / steps)
     return Y
+
+
+def projected_flow(
+    F: Callable[[float, Matrix], Matrix], Y: Matrix, rank: int, t0: float, t1: float, steps: int
+) -> Matrix:
+    """The flow of Y' = P(Y) F(t, Y), which low-rank integrators approximate, in so many steps of the classical
+    Runge-Kutta scheme, each followed by a projection on the matrices of this rank."""
+
+    def nearest(Y: Matrix) -> tuple[Matrix, Matrix, Matrix]:
+        U, s, Vh = np.linalg.svd(Y)
+        return U[:, :rank], s[:rank], Vh[:rank]
+
+    def slope(t: float, Y: Matrix) -> Matrix:
+        U, s, Vh = nearest(Y)
+        return _on_tangent_space(U, Vh.conj().T, F(t, (U * s) @ Vh))
+
+    h = (t1 - t0) / steps
+    for i in range(steps):
+        U, s, Vh = nearest(_rk4_step(slope, t0 + i * h, Y, h))
+        Y = (U * s) @ Vh
+    return Y
+
+
+def _rk4_step(F: Callable[[float, Matrix], Matrix], t: float, Y: Matrix, h: float) -> Matrix:
+    k1 = F(t, Y)
+    k2 = F(t + h / 2, Y + h / 2 * k1)
+    k3 = F(t + h / 2, Y + h / 2 * k2)
+    k4 = F(t + h, Y + h * k3)
+    return Y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
 
 
 def tangent(Y: LowRank, Z: Matrix) -> Matrix:
     """P(Y) Z, the orthogonal projection on the tangent space at Y, equation (3.6)."""
     U, _, V = Y.factors
+    return _on_tangent_space(U, V, Z)
+
+
+def _on_tangent_space(U: Matrix, V: Matrix, Z: Matrix) -> Matrix:
     left, right = U @ (U.conj().T @ Z), (Z @ V) @ V.conj().T
     return left + right - U @ (U.conj().T @ right)
 

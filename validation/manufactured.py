@@ -9,7 +9,7 @@ import numpy as np
 
 from dlra import LowRank, SemiLinear
 
-__all__ = ["Moving", "Rotating", "direction", "normal", "projected_flow", "random_orthonormal", "slopes"]
+__all__ = ["Moving", "Rotating", "direction", "normal", "completed", "random_orthonormal", "slopes"]
 
 Field = Callable[[float, np.ndarray], np.ndarray]
 
@@ -127,39 +127,15 @@ class Rotating:
         core = np.zeros((self.r + extra, self.r + extra), dtype=self.dtype)
         core[range(self.r), range(self.r)] = s
         rng = np.random.default_rng(5)
-        U, V = (_completed(Q, normal(rng, (len(Q), extra), self.dtype)) for Q in (U, V))
+        U, V = (completed(Q, normal(rng, (len(Q), extra), self.dtype)) for Q in (U, V))
         return LowRank(U, core, V)
 
 
-def _completed(Q: np.ndarray, X: np.ndarray) -> np.ndarray:
+def completed(Q: np.ndarray, X: np.ndarray) -> np.ndarray:
+    """Orthonormal columns that begin with Q and span X too."""
     for _ in range(2):
         X = X - Q @ (Q.conj().T @ X)
     return np.concatenate([Q, np.linalg.qr(X)[0]], axis=1)
-
-
-def projected_flow(F: Any, Y: np.ndarray, rank: int, t0: float, t1: float, steps: int) -> np.ndarray:
-    """Integrate Y' = P(Y) F(t, Y), the flow that low-rank integrators approximate, densely: RK4 with projections."""
-
-    def nearest(Y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        U, s, Vh = np.linalg.svd(Y)
-        return U[:, :rank], s[:rank], Vh[:rank]
-
-    def slope(t: float, Y: np.ndarray) -> np.ndarray:
-        U, s, Vh = nearest(Y)
-        G = F(t, (U * s) @ Vh)
-        left, right = U @ (U.conj().T @ G), (G @ Vh.conj().T) @ Vh
-        return left + right - U @ (U.conj().T @ right)
-
-    h = (t1 - t0) / steps
-    for i in range(steps):
-        t = t0 + i * h
-        k1 = slope(t, Y)
-        k2 = slope(t + h / 2, Y + h / 2 * k1)
-        k3 = slope(t + h / 2, Y + h / 2 * k2)
-        k4 = slope(t + h, Y + h * k3)
-        U, s, Vh = nearest(Y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4))
-        Y = (U * s) @ Vh
-    return Y
 
 
 def slopes(steps: Any, errors: Any) -> np.ndarray:

@@ -264,7 +264,7 @@ def _(original: Any) -> Any:
     return lambda X, dX: original(X, [d / 2 for d in dX])
 
 
-@mutant("stage at the wrong time", (runge_kutta_bug, "augmented"), (midpoint_bug, "augmented"))
+@mutant("stages in the bases of the start", (runge_kutta_bug, "augmented"), (midpoint_bug, "augmented"))
 def _(original: Any) -> Any:
     """The stages of midpoint and Runge-Kutta BUG keep the bases of the start."""
     return lambda Ys, *_: Ys

@@ -41,8 +41,8 @@ from dlra import (
 from dlra.integrators import WithSubstep
 from validation import pages
 from validation.checks import Slope
-from validation.flows import compressed, norm, relative, tangent
-from validation.manufactured import Moving, Rotating, normal, projected_flow, random_orthonormal
+from validation.flows import compressed, norm, projected_flow, relative, tangent
+from validation.manufactured import Moving, Rotating, normal, random_orthonormal
 
 Rows = list[list[str]]
 

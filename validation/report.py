@@ -7,8 +7,6 @@ import importlib.util
 import io
 import json
 import math
-import os
-import platform
 import re
 import time
 from collections.abc import Iterable
@@ -17,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy
 
 import dlra
 from validation import pages, statements
+from validation.benchmarks.machine import describe
 from validation.checks import Check, Counterexample, Finding, Identity, Inequality, Result, Slope
 from validation.mutants import MUTANTS
 from validation.running import Run
@@ -100,17 +98,6 @@ def killed(result: Result) -> str:
 # ---- the whole as a tree
 
 
-def machine() -> dict[str, str]:
-    """Where and with what it ran."""
-    return {
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "dlra": dlra.__version__,
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-    }
-
-
 def as_dict(run: Run) -> dict[str, Any]:
     """The run as a tree of plain values."""
     return {
@@ -118,7 +105,7 @@ def as_dict(run: Run) -> dict[str, Any]:
         "complete": run.complete,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(run.started)),
         "seconds": round(run.seconds, 1),
-        "with": machine(),
+        "with": {"dlra": dlra.__version__, "machine": describe()},
         "complaints": run.complaints(),
         "statements": [
             {"module": module, "checks": [_check(run, check) for check in several]}
@@ -181,11 +168,11 @@ def write_json(run: Run, path: Path) -> None:
     _replace(path, json.dumps(as_dict(run), indent=1, ensure_ascii=False) + "\n")
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace(path: Path, content: str | bytes) -> None:
     """Write a file so that an interruption leaves the former one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(path.name + ".new")
-    new.write_text(text, encoding="utf-8")
+    new.write_bytes(content.encode() if isinstance(content, str) else content)
     new.replace(path)
 
 
@@ -206,9 +193,7 @@ def plots(run: Run, folder: Path) -> dict[str, bytes]:
                 assert result is not None
                 result.reason = result.reason or f"no picture: {type(error).__name__}: {error}"
                 continue
-            new = folder / f"{check.name}.png.new"
-            new.write_bytes(picture)
-            new.replace(folder / f"{check.name}.png")
+            _replace(folder / f"{check.name}.png", picture)
     for module in statements.modules():
         for check in statements.known(module):
             if check.name not in drawn:
@@ -297,7 +282,8 @@ def html(run: Run, drawn: dict[str, bytes]) -> str:
         images=images,
         telling=telling,
         when=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(run.started)),
-        machine=machine(),
+        version=dlra.__version__,
+        machine=describe(),
         counts=counts(run),
         summary=summary(run),
         columns=COLUMNS,
@@ -394,7 +380,7 @@ def markdown(run: Run) -> str:
     parts = [
         "# Measured: verdicts on the statements",
         f"Written by `python -m validation --docs`{' (quick)' if run.quick else ''} on "
-        f"{time.strftime('%Y-%m-%d', time.gmtime(run.started))}, {machine()['machine']}, "
+        f"{time.strftime('%Y-%m-%d', time.gmtime(run.started))}, {describe()}, "
         f"{run.seconds / 60:.0f} minutes. Left and right side are those of the tightest case that is not vacuous "
         f"(of an identity: its error and what it may be). Mutants are broken variants of the integrators: how many a "
         f"check notices, of those that it meets. What the statements mean: [theory](theory.md).",

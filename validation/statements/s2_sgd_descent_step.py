@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -129,18 +129,17 @@ def theorem_5_3(quick: bool) -> Iterator[Finding]:
     """Left is E L(Y₁) - L(Y₀) + h|PF|², right the last three terms. F tangent and quadratic loss: equality. A single
     singular value just below ϑ, F along it: nearly equality in Bϑ; four of them at 0.9 ϑ, of which one may go. Then
     random losses with all samples, ε and noise, square and not, with and without truncation."""
+    yield from _cases(quick, _printed)
+
+
+def _cases(quick: bool, form: Callable[[str, Step, float], Finding]) -> Iterator[Finding]:
     for shape in ((12, 12), (14, 10)):
         family, Y0 = _tight(shape)
-        yield _printed(f"F tangent, {shape[0]} x {shape[1]}", loss_step(family, Y0, 0.3, AUGMENTED), 1.0)
+        yield form(f"F tangent, {shape[0]} x {shape[1]}", loss_step(family, Y0, 0.3, AUGMENTED), 1.0)
     for below, count in ((0.999, 1), (0.9, 4)):
         family, Y0 = _droppable(below, count, 0.01, 1e-4)
-        yield _printed(f"{count} at {below} ϑ, F along", loss_step(family, Y0, 1e-4, AUGMENTED, 0.01), 1.0)
-    yield from _random(quick, _printed)
-
-
-def _random(quick: bool, form: Any) -> Iterator[Finding]:
-    shapes = ((12, 12), (14, 10))
-    for i, Y0 in enumerate(starts(2 if quick else 12, shapes, (2.0, 1.0, 0.4))):
+        yield form(f"{count} at {below} ϑ, F along", loss_step(family, Y0, 1e-4, AUGMENTED, 0.01), 1.0)
+    for i, Y0 in enumerate(starts(2 if quick else 12, ((12, 12), (14, 10)), (2.0, 1.0, 0.4))):
         family = root_sylvester(*Y0.shape, eps=(0.02, 0.0)[i // 2 % 2], g=0.2, seed=i)
         for h in (2.0**-2, 2.0**-4) if quick else (2.0**-2, 2.0**-4, 2.0**-6, 2.0**-8):
             for theta in (0.0, 0.5 * h**2):
@@ -151,13 +150,7 @@ def _random(quick: bool, form: Any) -> Iterator[Finding]:
 @check("s2-5-3-sharper", "Theorem 5.3 with |R|E|r|, E|P*fP*|², E|Y* - Y₁| for Bε, B², ϑ", expect="sharp")
 def theorem_5_3_sharper(quick: bool) -> Iterator[Finding]:
     """The same cases; |P*fP*| and |Y* - Y₁| from the result before truncation."""
-    for shape in ((12, 12), (14, 10)):
-        family, Y0 = _tight(shape)
-        yield _sharper(f"F tangent, {shape[0]} x {shape[1]}", loss_step(family, Y0, 0.3, AUGMENTED), 1.0)
-    for below, count in ((0.999, 1), (0.9, 4)):
-        family, Y0 = _droppable(below, count, 0.01, 1e-4)
-        yield _sharper(f"{count} at {below} ϑ, F along", loss_step(family, Y0, 1e-4, AUGMENTED, 0.01), 1.0)
-    yield from _random(quick, _sharper)
+    yield from _cases(quick, _sharper)
 
 
 @check(

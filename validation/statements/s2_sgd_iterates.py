@@ -81,17 +81,6 @@ def _error(paths: Paths, family: Family, h: float, theta: float, normal: float) 
     return h * family.L * paths.B**2 / 2 + normal + family.B * theta / h
 
 
-def _long(family: Family, Y0: LowRank, h: float, k: int, method: Any) -> Paths:
-    """The only path where there is one sample."""
-    out, Y = Paths(), Y0
-    for _ in range(k):
-        F = family.F(Y.to_dense())
-        out.projected += norm(tangent(Y, F)) ** 2 / k
-        out.B, out.eps = max(out.B, norm(F)), max(out.eps, norm(normal_part(Y, F)))
-        Y = advanced(family.samples[0], h, Y, method)
-    return out
-
-
 @check(
     "s2-5-4",
     "Theorem 5.4: mean of E|PF|² ≤ L(Y₀)/(kh) + hLB²/2 + Bε + Bϑ/h",
@@ -107,7 +96,7 @@ def theorem_5_4(quick: bool) -> Iterator[Finding]:
         family = root_sylvester(*shape, eps=0.0, g=0.0, seed=seed)
         Y0 = dense_start(np.random.default_rng(seed), *shape, (2.0, 1.0))
         theta = 0.1 * h**2
-        paths = _long(family, Y0, h, k, AugmentedBUG(substep="euler", atol=theta))
+        paths = _paths(family, Y0, h, k, AugmentedBUG(substep="euler", atol=theta))
         right = family.loss(Y0.to_dense()) / (k * h) + _error(paths, family, h, theta, paths.B * paths.eps)
         yield Inequality(f"{shape[0]} x {shape[1]}, kh = 20", paths.projected, right, trivial=paths.B**2)
     for label, family, Y0, h, k, theta in _cases(quick):

@@ -48,7 +48,8 @@ from dlra import (
     SolveError,
 )
 from validation.checks import Finding, Inequality, Slope, check
-from validation.manufactured import Rotating, projected_flow
+from validation.flows import projected_flow
+from validation.manufactured import Rotating
 from validation.properties import error, final, label, settled
 
 EPS = 1e-3
