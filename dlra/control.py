@@ -185,15 +185,18 @@ def size_estimate(Y: Any, G: Any, columns: int = PROBES) -> float:
 
 
 def fastest_rate(
-    evaluate: Callable[[tuple[Any, ...]], tuple[Any, ...]], Ys: tuple[Any, ...], Gs: tuple[Any, ...]
+    evaluate: Callable[[tuple[Any, ...]], tuple[Any, ...]],
+    Ys: tuple[Any, ...],
+    Gs: tuple[Any, ...],
+    size: float | None = None,
 ) -> float:
     """Estimate the norm of the derivative of F at Y from its value G there, by the power method on differences of F.
 
     The directions have rank 1: of each difference the part along one singular pair, itself found by the power method.
+    ``size`` is the norm that the differences are small beside; that of the state where it is not given.
     """
-    step = max(math.sqrt(eps(Y._U if isinstance(Y, LowRank) else Y)) for Y in Ys) * max(
-        state_norm(Ys), 1e-300
-    )
+    size = max(state_norm(Ys) if size is None else size, 1e-300)
+    step = max(math.sqrt(eps(Y._U if isinstance(Y, LowRank) else Y)) for Y in Ys) * size
     directions: list[Any] = [
         LowRank._make(gaussian(Y._U, 1, (4,)), None, gaussian(Y._V, 1, (5,)))
         if isinstance(Y, LowRank)

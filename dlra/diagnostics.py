@@ -22,6 +22,7 @@ from dlra.backend import H, dtype_name, eps, is_array, namespace, norm
 from dlra.errors import SolveError, StageError
 from dlra.field import Field, Value
 from dlra.integrators import Ask
+from dlra.integrators._base import state_norm
 from dlra.lowrank import LowRank
 from dlra.solution import Solution
 
@@ -417,7 +418,8 @@ def diagnose(
     field = Field(F, picked[0][1], args, system)
     if field.increments:
         raise TypeError("Increments gives integrals only; diagnose needs values of F: give F = A' itself")
-    looked = [_look(field, t, Ys) for t, Ys in picked]
+    largest = max(state_norm(Ys) for _, Ys in picked) or 1.0
+    looked = [_look(field, t, Ys, largest) for t, Ys in picked]
     forward = 1.0 if times[-1] >= times[0] else -1.0
     mu = [
         _one_sided(field, t, Ys, G, Zs)
@@ -507,8 +509,13 @@ def _lengths(run: Any, times: list[float], chosen: np.ndarray) -> tuple[float, f
     return start, span, h, np.diff(np.asarray(run.errors.truncation, dtype=np.float64)[chosen], prepend=0.0)
 
 
-def _look(field: Field, t: float, Ys: tuple[Any, ...]) -> tuple[Any, float, float, float, float]:
-    """F at a state, its norm, the norms of its tangential and normal part, and its rate of change."""
+def _look(
+    field: Field, t: float, Ys: tuple[Any, ...], largest: float
+) -> tuple[Any, float, float, float, float]:
+    """F at a state, its norm, the norms of its tangential and normal part, and its rate of change.
+
+    ``largest`` is the norm of the largest state of the run: one of them may be zero.
+    """
     Gs = _value(field, t, Ys)
     whole, normal = [], []
     for Y, G in zip(Ys, Gs, strict=True):
@@ -521,7 +528,7 @@ def _look(field: Field, t: float, Ys: tuple[Any, ...]) -> tuple[Any, float, floa
     size, outside = math.hypot(*whole), math.hypot(*normal)
     share = min(outside / size, 1.0) if size else 0.0
     tangential = size * math.sqrt((1 - share) * (1 + share))
-    rate = control.fastest_rate(lambda Zs: _value(field, t, Zs), Ys, Gs)
+    rate = control.fastest_rate(lambda Zs: _value(field, t, Zs), Ys, Gs, largest)
     if not math.isfinite(size + outside + rate):
         text = "F produced NaN or infinite values at this state or near it"
         raise SolveError(f"diagnose: {StageError(t, 'start', text)}")

@@ -447,3 +447,25 @@ def test_a_stiff_part_leaves_the_time_part_unknown():
     found = diagnose(F, sol)
     assert found.stiff
     assert np.isnan(sol.diagnosed(found).errors.time[-1])
+
+
+@pytest.mark.parametrize("later", [0.0, 0.5])
+def test_a_zero_state_has_a_rate_too(later):
+    Y0 = state(r=2)
+    zero = LowRank(Y0.U, np.zeros((2, 2)), Y0.V)
+    found = diagnose(lambda Y: np.ones((12, 9)) - 3 * Y, [(0.0, zero), (1.0, Y0 * later)])
+    assert found.lipschitz == pytest.approx([3.0, 3.0], rel=1e-5)
+    assert found.field_norm[0] == pytest.approx(math.sqrt(12 * 9))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+def test_single_precision(dtype):
+    def seen(dtype):
+        A = np.diag(np.linspace(-1.0, -6.0, 12)).astype(dtype)
+        return diagnose(lambda Y: A @ Y, [(0.0, state(dtype=dtype)), (1.0, state(dtype=dtype) * 0.5)])
+
+    single, double = seen(dtype), seen({"float32": "float64", "complex64": "complex128"}[dtype])
+    assert single.field_norm == pytest.approx(double.field_norm, rel=1e-5)
+    assert single.mu == pytest.approx(double.mu, rel=1e-4)
+    assert single.lipschitz == pytest.approx(double.lipschitz, rel=1e-2)
+    assert single.eps < 1e-5
