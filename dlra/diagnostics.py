@@ -294,7 +294,6 @@ def _error_advice(d: Diagnosis) -> list[str]:
     steps = 0.0 if d.stiff else d.local_error(h) / h - d.eps
     noise = 1e3 * np.finfo(np.float64).eps * d.B
     normal = float(np.mean(d.normal))
-    normal = normal if normal > noise else 0.0
     terms = {"the length of the steps": steps, "the normal component of F": normal, "truncation": d.theta / h}
     total = sum(terms.values())
     said = []

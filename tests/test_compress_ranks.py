@@ -242,6 +242,7 @@ def test_what_loss_raises_is_passed_on():
             ValueError,
             "loss is infinite whichever layer is truncated further",
         ),
+        ({"loss": lambda ranks: -math.inf}, ValueError, "loss returned -inf for the ranks"),
         ({"loss": lambda ranks: "low"}, TypeError, "loss must return a real number, got str for the ranks"),
         ({"ranks": 5}, TypeError, "ranks must be a sequence with one rank for each layer, got int"),
         ({"ranks": [20, 0]}, ValueError, r"ranks\[1\] must lie between 1 and min\(m, n\) = 20, got 0"),

@@ -210,6 +210,12 @@ def test_iterated_states_will_do():
     assert found.h == pytest.approx(0.1)
 
 
+def test_a_tolerance_that_is_given_counts_in_every_step():
+    found = diagnose(lambda Y: -Y, dlra.solve(lambda Y: -Y, (0, 1), state(), dt=0.05), theta=0.3)
+    assert found.theta == pytest.approx(0.3)
+    assert np.sum(found.dropped) == pytest.approx(0.3 * 20)
+
+
 def test_extra_arguments():
     assert (
         pytest.approx(3) == diagnose(lambda t, Y, k: -k * Y, [(0, state()), (1, state() * 2)], args=(3.0,)).L
@@ -323,9 +329,9 @@ def test_what_was_not_looked_at_counts_with_its_neighbour():
     ],
 )  # fmt: skip
 def test_descent_follows_the_substeps(method, factor, missed):
-    bound = by_hand(gradient=True, method=method).bounds[-1]
+    bound = by_hand(gradient=True, method=method, normal=np.asarray([0.5, 0.25, 2.0])).bounds[-1]
     changes = [-0.01 * t * t + missed * 0.01 * n * n + factor * 1e-4 * L * B * B + B * 1e-4
-               for t, n, L, B in ((4.9, 0.5, 1, 5), (4.9, 0.25, 2, 5), (4.0, 0.0, 1.5, 4))]  # fmt: skip
+               for t, n, L, B in ((4.9, 0.5, 1, 5), (4.9, 0.25, 2, 5), (4.0, 2.0, 1.5, 4))]  # fmt: skip
     assert bound.value == pytest.approx(max(changes))
 
 
@@ -436,6 +442,8 @@ def test_a_diagnosis_of_another_run_is_refused():
         sol.diagnosed(other)
     with pytest.raises(TypeError, match="found must be a Diagnosis"):
         sol.diagnosed(None)
+    with pytest.raises(ValueError, match="BUG"):
+        sol.diagnosed(diagnose(F, dlra.solve(F, (0, 1), state(), "bug", dt=0.1)))
     longer = sol.diagnosed(diagnose(F, sol, h=0.5))
     assert longer.errors.time[-1] == pytest.approx(sol.diagnosed(diagnose(F, sol)).errors.time[-1])
     assert np.isnan(longer.errors.local.time[0])  # no step was made there

@@ -200,6 +200,13 @@ def test_what_is_broken_is_reported_and_the_rest_runs(invented, tmp_path):
     assert "t-wrong: violated, expected: sharp (same: left 1.000e+00, right 1.000e-13)" in text
     assert "killed by no check" in text
     assert "t-good" not in text
+    marks = {check.name: report.row(run, check)[-1] for check in run.checks()}
+    assert marks == {
+        "t-good": "holds",
+        "t-raises": "broken (!)",
+        "t-blind": "holds (!)",
+        "t-wrong": "violated (!)",
+    }
     report.write(run, tmp_path / "out")
     page = (tmp_path / "out" / "report.html").read_text()
     tree = json.loads((tmp_path / "out" / "results.json").read_text())
@@ -241,7 +248,7 @@ def test_tables_show_the_tightest_case_and_the_slopes():
 
 
 def test_plots_are_pictures():
-    picture = report.plot((LINE, Slope.of("a$b", [1, 2], [3, math.nan], 1.0, x_name="eps")))
+    picture = report.plot((LINE, Slope.of("a$\\frac$b", [1, 2], [3, math.nan], 1.0, x_name="eps")))
     assert picture.startswith(b"\x89PNG")
 
 
