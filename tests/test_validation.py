@@ -285,6 +285,8 @@ def test_an_adjusted_expectation_is_told():
         == "All verdicts are as recorded (1 of them after an adjustment, which the check tells)."
     )
     assert report.summary(running.Run(True, {"t": [one]}, whole=False)) == ""  # not finished: nothing is said
+    other = Result("t", "sharp", [TIGHT], [Fate("frozen bases", "killed")])
+    assert report.row(running.Run(True, {"t": [one]}, results={"t": other}), one)[-1] == "sharp (!)"
 
 
 def test_many_findings_show_the_tightest_first():
