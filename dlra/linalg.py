@@ -9,8 +9,7 @@ the rank of the input must be decided, columns count as dependent below ``10 eps
 from __future__ import annotations
 
 import math
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,6 +27,7 @@ from dlra.backend import (
     to_host,
     zeros,
 )
+from dlra.kernels import lapack, tall
 
 if TYPE_CHECKING:
     from dlra.lowrank import LowRank
@@ -36,6 +36,10 @@ __all__ = ["augment", "orthonormalize", "truncate"]
 
 _TALL = 800
 """Number of rows beyond which products beat Householder QR."""
+_PRODUCTS = 200_000
+"""The same for NumPy arrays, in rows times squared columns."""
+_LARGE = 1_000_000
+"""Entries of a tall matrix beyond which its QR factorisation gains from blocks."""
 
 LEFT, RIGHT, BOTH = 1, 2, 3
 """Which factors of a LowRank are known to have orthonormal columns: U, V, or both."""
@@ -65,6 +69,8 @@ def orthonormalize(A: Array) -> Array:
     _check_matrix(A, "A")
     if A.shape[1] == 0:
         return A
+    if _is_tall(A[:, :0], A) and (Q := tall.augmented(A[:, :0], A)) is not None:
+        return Q
     Q, R = qr(A)
     return _independent(Q, R, _finite_norm(R, "A"))
 
@@ -105,7 +111,14 @@ def augment(U0: Array, X: Array) -> Array:
     if X.shape[1] == 0 or r >= U0.shape[0]:
         return U0
     xp = namespace(U0, X)
+    if _is_tall(U0, X) and (Q := tall.augmented(U0, X)) is not None:
+        return Q
     scale = _finite_norm(X, "X")
+    if tall.takes(U0, X) and r + X.shape[1] <= U0.shape[0] and lapack.usable(U0.size + X.size):
+        Q, R = lapack.stacked_qr(U0, X)
+        if abs(R.diagonal()).min() > 10 * eps(X) * scale:
+            return Q
+        return np.concatenate((U0, _independent(Q[:, r:], np.triu(R), scale)), axis=1)
     if U0.shape[0] > _TALL and U0.shape[0] > r + X.shape[1]:
         return xp.concat((U0, complement(X, [U0])), axis=1)
     new = _appended(U0, X, scale) if r + X.shape[1] <= U0.shape[0] else None
@@ -113,6 +126,12 @@ def augment(U0: Array, X: Array) -> Array:
         Q, R = qr(xp.concat((U0, X), axis=1))
         new = _independent(Q[:, r:], R[r:, r:], scale)
     return xp.concat((U0, new), axis=1)
+
+
+def _is_tall(U0: Array, X: Array) -> bool:
+    """Whether :mod:`dlra.kernels.tall` is the fastest way to a basis of [U0 | X]."""
+    m, q = U0.shape[0], U0.shape[1] + X.shape[1]
+    return m > 2 * q and m * q**2 > _PRODUCTS and tall.takes(U0, X)
 
 
 def _appended(U0: Array, X: Array, scale: float) -> Array | None:
@@ -300,77 +319,18 @@ def block_diagonal(A: Array, B: Array) -> Array:
 
 def qr(A: Array) -> tuple[Array, Array]:
     """Return the reduced Householder QR factorisation (Q: m x min(m, r), R: min(m, r) x r)."""
-    if _is_single(A):
-        return _single_qr(A)
+    if tall.takes(A) and lapack.usable(A.size):
+        return lapack.tall_qr(A) if A.size >= _LARGE and A.shape[0] > 16 * A.shape[1] else lapack.qr(A)
     Q, R = namespace(A).linalg.qr(A, mode="reduced")
     return Q, R
 
 
-# NumPy computes QR and singular values of single precision in double; LAPACK itself takes half the time.
-
-
-def _is_single(A: Array) -> bool:
-    return type(A) is np.ndarray and A.dtype.char in "fF" and A.size > 0 and _one_pool()
-
-
-def _one_pool() -> bool:
-    """Whether SciPy's BLAS has no threads of its own: two pools that wait for work slow each other down tenfold."""
-    pool = _scipy_pool()
-    return pool is None or pool.num_threads == 1
-
-
-@lru_cache(maxsize=1)
-def _scipy_pool() -> Any:
-    """The controller of SciPy's own BLAS; None where it shares that of NumPy."""
-    import scipy.linalg  # noqa: F401
-
-    try:
-        from threadpoolctl import ThreadpoolController
-    except ImportError:
-        return _Unknown()
-    for pool in ThreadpoolController().lib_controllers:
-        if "scipy.libs" in (pool.filepath or ""):
-            return pool
-    return None
-
-
-class _Unknown:
-    """A pool whose threads cannot be counted."""
-
-    num_threads = 0
-
-
-@lru_cache(maxsize=2)
-def _single_lapack(char: str) -> Any:
-    """geqrf, orgqr (ungqr), gesdd and its workspace query, of LAPACK in single precision."""
-    from scipy.linalg import get_lapack_funcs
-
-    names = ("geqrf", "orgqr" if char == "f" else "ungqr", "gesdd", "gesdd_lwork")
-    return get_lapack_funcs(names, dtype=np.dtype(char))
-
-
-def _single_qr(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    geqrf, ungqr, _, _ = _single_lapack(A.dtype.char)
-    k, work = min(A.shape), 64 * A.shape[1]
-    factored, tau, _, _ = geqrf(A, lwork=work)
-    R = np.triu(factored[:k])
-    Q, _, _ = ungqr(factored[:, :k], tau, lwork=work, overwrite_a=1)
-    return Q, R
-
-
-def _single_svd(A: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    _, _, gesdd, query = _single_lapack(A.dtype.char)
-    work = int(query(*A.shape, full_matrices=0)[0].real)
-    U, s, Vh, failed = gesdd(A, full_matrices=0, lwork=work)
-    if failed:
-        raise np.linalg.LinAlgError("the singular value decomposition did not converge")
-    return U, s, Vh
-
-
 def svd(A: Array) -> tuple[Array, Array, Array]:
     """Return the reduced singular value decomposition (U, s descending, Vᴴ)."""
-    if _is_single(A):
-        return _single_svd(A)
+    if (
+        type(A) is np.ndarray and A.dtype.char in "fF" and lapack.usable(A.size)
+    ):  # NumPy works in double precision
+        return lapack.svd(A)
     U, s, Vh = namespace(A).linalg.svd(A, full_matrices=False)
     return U, s, Vh
 

@@ -1,0 +1,207 @@
+"""Orthonormal bases of tall matrices, from products of blocks of rows that stay in cache.
+
+A block of rows of [U₀ | X] is read, multiplied by itself, and later multiplied by a small matrix in its place: three
+visits to the data, all of them matrix products. What is decided in between rests on Gram matrices, and each basis is
+corrected by what its own Gram matrix was measured to be. A Cholesky factorisation serves where the part of X orthogonal
+to U₀ has columns that, scaled to length one, are far from dependent; elsewhere eigenvectors separate what can be
+orthonormalised at once from what is left, which goes through the same again (compare A. Stathopoulos, K. Wu, SIAM J.
+Sci. Comput. 23 (2002) 2165-2182).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from dlra.backend import H, eps
+from dlra.kernels import lapack
+
+_PRODUCT = 1_000_000
+"""Multiplications in the product of a block: up to there OpenBLAS does without copies of its operands."""
+_CACHED = 60_000
+"""Most entries of a block: half of a second-level cache of a megabyte."""
+_ROUNDS = 8
+_SAFE = {"f": (1e-20, 1e20), "d": (1e-200, 1e200)}
+"""Bounds of ‖X‖², by precision, within which squares of what counts neither overflow nor vanish."""
+
+
+def takes(A: object, B: object = None) -> bool:
+    """Whether these are NumPy arrays of one floating-point type, in the byte order of the machine."""
+    if type(A) is not np.ndarray or A.dtype.char not in "fdFD" or not A.dtype.isnative:
+        return False
+    return B is None or (type(B) is np.ndarray and B.dtype == A.dtype)
+
+
+def augmented(U0: np.ndarray, X: np.ndarray) -> np.ndarray | None:
+    """[U₀ | Q] with an orthonormal basis Q of the part of X orthogonal to U₀; None where X defeats the method.
+
+    Parameters
+    ----------
+    U0 : array, shape (m, r)
+        Orthonormal columns; r may be 0.
+    X : array, shape (m, k)
+        r + k < m. Directions below 10 eps ‖X‖ are left out.
+
+    Raises
+    ------
+    ValueError
+        NaN or infinite entries.
+    """
+    r, k = U0.shape[1], X.shape[1]
+    Z = np.empty((X.shape[0], r + k), dtype=X.dtype)
+    gram = _loaded(Z, U0, X, 0)
+    size = _squared(gram[r:])
+    low, high = _SAFE[X.dtype.char.lower()]
+    if not low < size < high:
+        largest = float(np.max(np.abs(X)))
+        if not math.isfinite(largest):
+            raise ValueError("X contains NaN or infinite values")
+        if largest == 0:
+            return U0
+        gram = _loaded(Z, U0, X, -math.frexp(largest)[1])
+        size = _squared(gram[r:])
+    if not np.isfinite(gram).all():
+        raise ValueError("U0 contains NaN or infinite values")
+    count = _orthonormalized(Z, r, gram, 10 * eps(X) * math.sqrt(size))
+    return None if count is None else Z[:, :count]
+
+
+def _orthonormalized(Z: np.ndarray, done: int, gram: np.ndarray, smallest: float) -> int | None:
+    """Orthonormalise the columns of Z beyond the first ``done``, given ``gram`` = ZᴴZ[:, done:].
+
+    Directions shorter than ``smallest`` are dropped. Returns how many columns of Z are the basis now.
+    """
+    for _ in range(_ROUNDS):
+        T, left = _first_factor(gram, done, smallest, eps(Z))
+        new = T.shape[1] - left
+        gram = _transformed(Z, done, _off_basis(gram, done, T), T.shape[1])
+        M, loss = _correction(gram[: done + new, :new], done)
+        if not loss < 0.5:
+            return None
+        done += new
+        P = _longer(gram[done:, new:], smallest) if left else gram[:0, :0]
+        if P.shape[1]:
+            gram = _transformed(Z, done - new, _blocks(M, P), P.shape[1])
+        else:
+            if loss > eps(Z):
+                _transformed(Z, done - new, M, 0)
+            return done
+    return None
+
+
+def _first_factor(gram: np.ndarray, done: int, smallest: float, unit: float) -> tuple[np.ndarray, int]:
+    """T such that (I - QQᴴ) X T is orthonormal to some digits, but for so many last columns that must wait.
+
+    Q and X are the first ``done`` and the other columns of Z; ``gram`` = ZᴴX.
+    """
+    A, G = gram[:done], gram[done:]
+    C = G - H(A) @ A
+    lengths = np.sqrt(np.real(G.diagonal()))
+    if lengths.min() > smallest:
+        inverse = lapack.inverse_cholesky(C / np.outer(lengths, lengths))
+        if inverse is not None:
+            heights = 1 / np.real(
+                inverse.diagonal()
+            )  # of each column over the span of those before it, of length one
+            if heights.min() ** 2 > 1e3 * C.shape[0] * unit and (heights * lengths).min() > smallest:
+                return H(inverse) / lengths[:, None], 0
+    squares, P = np.linalg.eigh(C)
+    left = int(np.count_nonzero(squares <= max(smallest**2, unit**0.8 * _squared(G))))
+    return np.concatenate((P[:, left:] / np.sqrt(squares[left:]), P[:, :left]), axis=1), left
+
+
+def _correction(gram: np.ndarray, done: int) -> tuple[np.ndarray, float]:
+    """M such that Z M is orthonormal, and how far the columns of Z beyond the first ``done`` are from that."""
+    A, G = gram[:done], gram[done:]
+    if G.shape[0] == 0:
+        return gram, 0.0
+    identity = np.eye(G.shape[0])
+    loss = math.sqrt(_norm2(A) + _norm2(G - identity))
+    if not loss < 0.5:
+        return gram, loss
+    inverse = lapack.inverse_cholesky(G - H(A) @ A)
+    return (gram, math.inf) if inverse is None else (_off_basis(gram, done, H(inverse)), loss)
+
+
+def _off_basis(gram: np.ndarray, done: int, T: np.ndarray) -> np.ndarray:
+    """M with Z M = (I - QQᴴ) X T."""
+    return np.concatenate((-gram[:done] @ T, T))
+
+
+def _longer(gram: np.ndarray, smallest: float) -> np.ndarray:
+    """Coefficients of the combinations of columns with this Gram matrix that are longer than ``smallest``."""
+    squares, P = np.linalg.eigh(gram)
+    return P[:, squares > smallest**2]
+
+
+def _blocks(M: np.ndarray, P: np.ndarray) -> np.ndarray:
+    """The block diagonal matrix of both."""
+    rows, columns = M.shape
+    out = np.zeros((rows + P.shape[0], columns + P.shape[1]), dtype=M.dtype)
+    out[:rows, :columns] = M
+    out[rows:, columns:] = P
+    return out
+
+
+# ---- visits to the data
+
+
+def _loaded(Z: np.ndarray, U0: np.ndarray, X: np.ndarray, exponent: int) -> np.ndarray:
+    """Write [U₀ | 2^exponent X] into Z and return ZᴴX."""
+    r = U0.shape[1]
+    gram = _Gram(Z.shape[1], X.shape[1], Z.dtype)
+    for rows in _blocks_of_rows(Z):
+        block = Z[rows]
+        block[:, :r] = U0[rows]
+        block[:, r:] = X[rows] if exponent == 0 else np.ldexp(X[rows], exponent)
+        gram.add(block, block[:, r:])
+    return gram.value
+
+
+def _transformed(Z: np.ndarray, start: int, M: np.ndarray, measured: int) -> np.ndarray:
+    """Replace the columns of Z from ``start`` on by Z M; return ZᴴX for the last so many of the new ones."""
+    rows_of_M, columns = M.shape
+    stop = start + columns
+    M = M.astype(Z.dtype)
+    gram = _Gram(stop, measured, Z.dtype)
+    for rows in _blocks_of_rows(Z):
+        block = Z[rows]
+        block[:, start:stop] = block[:, :rows_of_M] @ M
+        if measured:
+            gram.add(block[:, :stop], block[:, stop - measured : stop])
+    return gram.value
+
+
+class _Gram:
+    """Sums of products of blocks, in double precision."""
+
+    def __init__(self, rows: int, columns: int, dtype: np.dtype):
+        self._product = np.empty((rows, columns), dtype=dtype)
+        self._sum = np.zeros((rows, columns), dtype=np.complex128 if dtype.kind == "c" else np.float64)
+
+    def add(self, Z: np.ndarray, X: np.ndarray) -> None:
+        """Add ZᴴX (its conjugate, where the numbers are complex)."""
+        self._sum += np.matmul(Z.T, np.conj(X) if self._sum.dtype.kind == "c" else X, out=self._product)
+
+    @property
+    def value(self) -> np.ndarray:
+        """The sum."""
+        return self._sum.conj()
+
+
+def _blocks_of_rows(Z: np.ndarray) -> Iterator[slice]:
+    m, q = Z.shape
+    rows = min(_CACHED // q, max(_PRODUCT // q**2 * 2, 256))
+    for start in range(0, m, rows):
+        yield slice(start, start + rows)
+
+
+def _squared(gram: np.ndarray) -> float:
+    """‖X‖² from XᴴX."""
+    return float(np.trace(gram).real)
+
+
+def _norm2(a: np.ndarray) -> float:
+    return float(np.vdot(a, a).real)

@@ -1,0 +1,84 @@
+"""The threads of BLAS: how many there are, and one while small matrices are at work.
+
+NumPy and SciPy bring a BLAS each, with threads of their own. Those of one that has done something large go on waiting
+for work for some milliseconds, on processors that the other one wants; and matrices of a few thousand entries gain
+nothing from a second thread but the cost of waking it. So LAPACK routines, which are SciPy's, run on one thread, and
+so do all products of a small problem. What the caller has set is put back after every step, and seen by other threads
+that integrate at the same time only as long as a step of any of them lasts.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import lru_cache
+from typing import Any
+
+
+def lapack_has_one() -> bool:
+    """Whether SciPy's BLAS runs on one thread, or is that of NumPy."""
+    pools = _pools()
+    return pools is not None and all(pool.threads == 1 for pool in pools[1])
+
+
+def blas_threads() -> int:
+    """Threads of NumPy's BLAS; 1 where that cannot be told."""
+    pools = _pools()
+    return 1 if pools is None else max((pool.threads for pool in pools[0]), default=1)
+
+
+class one_thread:
+    """A context in which SciPy's BLAS runs on one thread; where ``everything`` is true, NumPy's as well."""
+
+    __slots__ = ("_pools",)
+
+    def __init__(self, everything: bool):
+        pools = _pools() or ((), ())
+        self._pools = pools[0] + pools[1] if everything else pools[1]
+
+    def __enter__(self) -> None:
+        for pool in self._pools:
+            pool.hold()
+
+    def __exit__(self, *_: object) -> None:
+        for pool in self._pools:
+            pool.release()
+
+
+class _Pool:
+    """The threads of one BLAS library, and how many steps want it to have one."""
+
+    def __init__(self, controller: Any):
+        self._controller, self._lock = controller, threading.Lock()
+        self._holders, self._before = 0, 1
+
+    @property
+    def threads(self) -> int:
+        return self._controller.num_threads
+
+    def hold(self) -> None:
+        with self._lock:
+            if self._holders == 0:
+                self._before = self.threads
+                if self._before != 1:
+                    self._controller.set_num_threads(1)
+            self._holders += 1
+
+    def release(self) -> None:
+        with self._lock:
+            self._holders -= 1
+            if self._holders == 0 and self._before != 1:
+                self._controller.set_num_threads(self._before)
+
+
+@lru_cache(maxsize=1)
+def _pools() -> tuple[tuple[_Pool, ...], tuple[_Pool, ...]] | None:
+    """The BLAS of NumPy and that of SciPy (which may be the same); None without threadpoolctl."""
+    import scipy.linalg  # noqa: F401 - loads its BLAS
+
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return None
+    found = [pool for pool in ThreadpoolController().lib_controllers if pool.user_api == "blas"]
+    own = [pool for pool in found if "scipy.libs" in (pool.filepath or "")]
+    return tuple(_Pool(pool) for pool in found if pool not in own), tuple(map(_Pool, own))
