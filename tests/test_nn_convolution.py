@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from helpers import Library, dense, random_lowrank, relative_error
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlra import LowRank
+from dlra import DlraWarning, LowRank
+from dlra.kernels import _compiled
 from dlra.nn import _patches, _pooling
 from dlra.nn._layer import moved
 from dlra.nn._patches import Windows, fold_generic, unfold_generic
@@ -35,9 +37,12 @@ SHAPES = [(2, 3, 7, 9), (3, 2, 11, 8)]  # strides do not divide them, N and C di
 
 
 def layouts(x):
-    """The same images in the memory orders that occur: batch first, channels first, strided."""
+    """The same images in the memory orders that occur: batch first, channels first, strided, backwards, read-only."""
     wide = np.repeat(x, 2, axis=3)
-    return x, np.ascontiguousarray(x.transpose(1, 0, 2, 3)).transpose(1, 0, 2, 3), wide[..., ::2]
+    fixed = x.copy()
+    fixed.flags.writeable = False
+    swapped = np.ascontiguousarray(x.transpose(1, 0, 2, 3)).transpose(1, 0, 2, 3)
+    return x, swapped, wide[..., ::2], x[:, :, ::-1].copy()[:, :, ::-1], fixed
 
 
 def passes(layer, x, delta, parameters=None, wants_dx=True):
@@ -199,7 +204,7 @@ def test_fold_is_the_adjoint_of_unfold(windows, shape, seed):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("windows", GEOMETRIES, ids=str)
 def test_compiled_patches_are_the_generic_ones(windows, dtype, rng):
-    compiled = pytest.importorskip("dlra.nn._patches_numba")
+    compiled = pytest.importorskip("dlra.kernels.patches", exc_type=ImportError)
     for shape in SHAPES:
         x = rng.standard_normal(shape).astype(dtype)
         rows = unfold_generic(x, windows)
@@ -210,7 +215,7 @@ def test_compiled_patches_are_the_generic_ones(windows, dtype, rng):
 
 
 def test_kernel_entries_that_meet_nothing_but_padding(rng):
-    compiled = pytest.importorskip("dlra.nn._patches_numba")
+    compiled = pytest.importorskip("dlra.kernels.patches", exc_type=ImportError)
     for windows in (Windows((3, 3), (1, 1), (4, 4), (3, 3)), Windows((9, 9), (2, 1), (4, 5))):
         shape = (2, 2, 1, 2)
         x = rng.standard_normal(shape)
@@ -222,7 +227,7 @@ def test_kernel_entries_that_meet_nothing_but_padding(rng):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("windows", POOLS, ids=str)
 def test_compiled_pooling_is_the_generic_one(windows, dtype, rng):
-    compiled = pytest.importorskip("dlra.nn._patches_numba")
+    compiled = pytest.importorskip("dlra.kernels.patches", exc_type=ImportError)
     for shape in SHAPES:
         x = rng.integers(-2, 3, shape).astype(dtype)
         y, where = _pooling.max_pool_generic(x, windows)
@@ -264,28 +269,52 @@ def test_memory_order_is_that_of_the_products(rng):
 def test_without_numba(rng, monkeypatch):
     layer, x = conv(Windows((3, 2)), 2), rng.standard_normal((2, 2, 6, 7))
     expected = layer.forward(x, layer.parameters, False)[0]
-    for name in ("numba", "dlra.nn._patches_numba"):
-        monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delattr("dlra.nn._patches_numba", raising=False)
-    _patches._numba_versions.cache_clear()
+    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.delitem(sys.modules, "dlra.kernels.patches", raising=False)
+    _compiled.module.cache_clear()
     try:
         assert _patches.compiled(x) is None
         np.testing.assert_array_equal(layer.forward(x, layer.parameters, False)[0], expected)
     finally:
-        _patches._numba_versions.cache_clear()
+        _compiled.module.cache_clear()
 
 
-def test_an_unwritable_cache_is_no_obstacle(monkeypatch):
-    module = pytest.importorskip("dlra.nn._patches_numba")
-    njit = module.numba.njit
+def test_what_cannot_be_compiled_is_computed_by_the_generic_versions(rng, monkeypatch):
+    """With one warning, and only there."""
+    kernels = pytest.importorskip("dlra.kernels.patches", exc_type=ImportError)
+    from numba.core.errors import TypingError
 
-    def refusing(*args, cache=False, **options):
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return njit(*args, **options)
+    x, windows = rng.standard_normal((2, 2, 6, 7)), Windows((2, 2), (2, 2))
 
-    monkeypatch.setattr(module.numba, "njit", refusing)
-    assert module._jit(lambda a: a + 1)(2) == 3
+    def broken(*_):
+        raise TypingError("no such thing")
+
+    for name, generic, arguments in (
+        ("unfold", unfold_generic, (x, windows)),
+        ("max_pool", _pooling.max_pool_generic, (x, windows)),
+    ):
+        monkeypatch.setattr(kernels, "_unfold", broken)
+        monkeypatch.setattr(kernels, "_max_pool_in_fours", broken)
+        monkeypatch.setattr(kernels, name, _compiled.with_twin(generic)(getattr(kernels, name).__wrapped__))
+        module = _patches if name == "unfold" else _pooling
+        with pytest.warns(DlraWarning, match=f"could not compile dlra.kernels.patches.{name}"):
+            found = getattr(module, name)(*arguments)
+        np.testing.assert_array_equal(found, generic(*arguments))
+        with warnings.catch_warnings(action="error"):
+            getattr(module, name)(*arguments)
+
+
+@pytest.mark.parametrize("order", [">f4", ">f8"])
+def test_images_of_another_byte_order(order, rng):
+    x, windows = rng.standard_normal((2, 2, 6, 7)).astype(order), Windows((2, 2), (2, 2))
+    native = x.astype(x.dtype.newbyteorder("="))
+    np.testing.assert_array_equal(_patches.unfold(x, windows), _patches.unfold(native, windows))
+    y, where = _pooling.max_pool(x, windows)
+    np.testing.assert_array_equal(y, _pooling.max_pool(native, windows)[0])
+    np.testing.assert_array_equal(
+        _pooling.max_pool_gradient(y, where, x.shape, windows),
+        _pooling.max_pool_gradient(y.astype(native.dtype), where, x.shape, windows),
+    )
 
 
 # ---- low rank

@@ -7,12 +7,12 @@ after a product with a weight, and the output of one layer is read by the next a
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dlra.backend import Array, added_at, device, namespace, replaced_at, zeros
+from dlra.kernels import _compiled
 
 Pair = tuple[int, int]
 
@@ -121,20 +121,8 @@ def padded(x: Array, padding: Pair, value: float) -> Array:
     return replaced_at(frame, (..., slice(P, P + H), slice(Q, Q + W)), x)
 
 
-# ---- NumPy arrays, where numba is installed
-
-
 def compiled(x: Array) -> Any:
     """The module with compiled versions for arrays like ``x``; None where there is none."""
     if type(x) is np.ndarray and x.dtype.char in "fd" and x.dtype.isnative:
-        return _numba_versions()
+        return _compiled.module("patches")
     return None
-
-
-@lru_cache(maxsize=1)
-def _numba_versions() -> Any:
-    try:
-        from dlra.nn import _patches_numba
-    except ImportError:
-        return None
-    return _patches_numba

@@ -28,6 +28,10 @@ WITH_MEMORY: tuple[type[Integrator], ...] = (AugmentedBUG, ParallelBUG, BUG, Gal
 """Integrators in which an optimiser that remembers earlier gradients can take the place of the substep."""
 
 
+_LARGE = 1 << 16
+"""Number of entries of a dense member from which memory is used again rather than allocated anew."""
+
+
 class Batch:
     """A batch as the field of a step: it answers every question of the step with the gradient on the same data."""
 
@@ -84,13 +88,29 @@ class OptimizerSubstep:
         self._bases: Members = ()
         self._before: State = {}
         self._after: State = {}
+        self._increment: dict[int, Array] = {}
+        self._spare: dict[int, list[Array]] = {}
         self.news: list[float] = []
         """Per low-rank member a bound of the singular values that the step can have added: the norm of what it has
         added outside both old bases; outside one of them in parallel BUG, which adds nothing outside both."""
 
     def begin(self, Ys: Members, memory: State) -> None:
         """Prepare for a step from Ys."""
+        self._spare = self._unused(Ys, memory)
         self._start, self._bases, self._before, self._after = Ys, Ys, memory, {}
+
+    def _unused(self, Ys: Members, memory: State) -> dict[int, list[Array]]:
+        """Per dense member the arrays of the last step that nobody reads any more: its increment and one of its two
+        memories, that of the end where the step failed, otherwise that of the start."""
+        spare = {}
+        for i, Y in enumerate(Ys):
+            if not isinstance(Y, LowRank) and i in self._increment:
+                kept = {id(a) for part in memory["S"][i] for a in part} if "S" in memory else set()
+                last = [self._increment.pop(i)]
+                for state in (self._before, self._after):
+                    last += [a for part in (state["S"][i] if "S" in state else ()) for a in part]
+                spare[i] = [a for a in {id(a): a for a in last}.values() if id(a) not in kept]
+        return spare
 
     def __call__(self, t: float, h: float, equation: Equation) -> Steps[list[Array]]:
         slopes = equation.first(t)
@@ -131,10 +151,18 @@ class OptimizerSubstep:
     def _increments(
         self, stage: str, h: float, X: list[Array], slopes: list[Array], memory: list[Memory]
     ) -> list[Array]:
-        pairs = [
-            self._optimizer.increment(h, slope, m, x) for slope, m, x in zip(slopes, memory, X, strict=True)
-        ]
+        pairs = []
+        for i, (slope, m, x) in enumerate(zip(slopes, memory, X, strict=True)):
+            spare = self._spare.pop(i, None) if stage == "S" else None
+            options = {} if spare is None else {"spare": spare}
+            pairs.append(self._optimizer.increment(h, slope, m, x, **options))
         self._after[stage] = [m for _, m in pairs]
+        if stage == "S" and self._optimizer.remembers:
+            self._increment = {
+                i: d
+                for i, ((d, _), Y) in enumerate(zip(pairs, self._start, strict=True))
+                if not isinstance(Y, LowRank) and type(d) is np.ndarray and d.size >= _LARGE
+            }
         return [d for d, _ in pairs]
 
     def _memory(self, stage: str, like: Any) -> list[Memory]:

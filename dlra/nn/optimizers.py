@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from dlra.backend import Array, H, namespace, zeros
+from dlra.kernels import _compiled
 from dlra.linalg import embed
 
 __all__ = ["SGD", "Adam", "Momentum", "Optimizer"]
@@ -81,8 +84,13 @@ class Optimizer(ABC):
         """The memory of an unknown like this before the first step; ``moves``: whether its coordinates change."""
 
     @abstractmethod
-    def increment(self, h: float, slope: Array, memory: Memory, X: Array) -> tuple[Array, Memory]:
-        """The increment of the unknown X for a slope, and the new memory."""
+    def increment(
+        self, h: float, slope: Array, memory: Memory, X: Array, spare: Sequence[Array] = ()
+    ) -> tuple[Array, Memory]:
+        """The increment of the unknown X for a slope, and the new memory.
+
+        All arrays stay as they are but those of ``spare``, whose memory the results may take.
+        """
 
     def identity(self) -> str:
         """The optimiser and its options, the same in every process."""
@@ -145,7 +153,9 @@ class SGD(Optimizer):
     def empty(self, like: Array, moves: bool) -> Memory:
         return Memory()
 
-    def increment(self, h: float, slope: Array, memory: Memory, X: Array) -> tuple[Array, Memory]:
+    def increment(
+        self, h: float, slope: Array, memory: Memory, X: Array, spare: Sequence[Array] = ()
+    ) -> tuple[Array, Memory]:
         return h * slope, memory
 
 
@@ -182,7 +192,16 @@ class Momentum(Optimizer):
     def empty(self, like: Array, moves: bool) -> Memory:
         return Memory((zeros(like.shape, like),))
 
-    def increment(self, h: float, slope: Array, memory: Memory, X: Array) -> tuple[Array, Memory]:
+    def increment(
+        self, h: float, slope: Array, memory: Memory, X: Array, spare: Sequence[Array] = ()
+    ) -> tuple[Array, Memory]:
+        fast = _fused(slope, *memory.moments)
+        return (fast.momentum if fast else Momentum.generic)(self, h, slope, memory, X, spare)
+
+    def generic(
+        self, h: float, slope: Array, memory: Memory, X: Array, spare: Sequence[Array] = ()
+    ) -> tuple[Array, Memory]:
+        """:meth:`increment` for any array library."""
         step = h * slope
         M = self.mu * memory.moments[0] + step
         return self.lam * step + (1 - self.lam + self.lam * self.mu) * M, Memory((M,))
@@ -230,7 +249,16 @@ class Adam(Optimizer):
         weight = zero if moves else zeros((1,) * len(like.shape), like)
         return Memory((zero,), (zero, weight, weight))
 
-    def increment(self, h: float, slope: Array, memory: Memory, X: Array) -> tuple[Array, Memory]:
+    def increment(
+        self, h: float, slope: Array, memory: Memory, X: Array, spare: Sequence[Array] = ()
+    ) -> tuple[Array, Memory]:
+        fast = _fused(slope, X, *memory.moments, *memory.squares)
+        return (fast.adam if fast else Adam.generic)(self, h, slope, memory, X, spare)
+
+    def generic(
+        self, h: float, slope: Array, memory: Memory, X: Array, spare: Sequence[Array] = ()
+    ) -> tuple[Array, Memory]:
+        """:meth:`increment` for any array library."""
         (m,), (v, w1, w2) = memory
         xp = namespace(slope)
         old1, old2 = self.beta1 * w1, self.beta2 * w2
@@ -251,6 +279,19 @@ def _between(P: Array | None, X: Array, Q: Array | None) -> Array:
     """PᴴXQ."""
     X = X if P is None else H(P) @ X
     return X if Q is None else X @ Q
+
+
+_FUSED = 1 << 14
+"""Number of entries from which one pass over memory saves more than it costs to load numba."""
+
+
+def _fused(slope: Array, *others: Array) -> Any:
+    """The module with compiled versions for arrays like ``slope``; None where there is none."""
+    if type(slope) is not np.ndarray or slope.size < _FUSED or slope.dtype.char not in "fd":
+        return None
+    if not all(type(a) is np.ndarray and a.dtype.char == slope.dtype.char for a in others):
+        return None
+    return _compiled.module("updates")
 
 
 def _check(name: str, value: Any, low: float, high: float, what: str, closed: bool = False) -> None:

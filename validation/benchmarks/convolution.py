@@ -16,6 +16,7 @@ from unittest import mock
 
 import numpy as np
 
+from dlra.kernels import _compiled
 from dlra.lazy import apply
 from dlra.nn import _patches, _pooling
 from dlra.nn._patches import Windows
@@ -77,7 +78,7 @@ def generic(run: Callable[[], Any]) -> Callable[[], Any]:
     """The same run without compiled parts."""
 
     def without() -> Any:
-        with mock.patch.object(_patches, "_numba_versions", return_value=None):
+        with mock.patch.object(_compiled, "module", return_value=None):
             return run()
 
     return without

@@ -1,4 +1,4 @@
-"""Compiled versions of the functions of _patches.py and _pooling.py, for NumPy arrays in single and double precision.
+"""Patches and pooling of images: :mod:`dlra.nn._patches` and :mod:`dlra.nn._pooling`, compiled for arrays of NumPy.
 
 They visit images one by one, so that an image stays in cache while its windows are read or summed up, and add in the
 order of the generic versions: results agree to the last bit. All run on the calling thread. Indices are unsigned,
@@ -8,25 +8,16 @@ because numba wraps signed ones around, which keeps loops from being vectorised:
 
 from __future__ import annotations
 
-from typing import Any
-
-import numba
 import numpy as np
 
+from dlra.kernels._compiled import jit, with_twin
+from dlra.nn import _patches, _pooling
 from dlra.nn._patches import Windows
-from dlra.nn._pooling import position_dtype
-
-
-def _jit(function: Any) -> Any:
-    try:
-        return numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # no directory for the cache can be written
-        return numba.njit(nogil=True)(function)
-
 
 # ---- patches
 
 
+@with_twin(_patches.unfold_generic)
 def unfold(x: np.ndarray, windows: Windows) -> np.ndarray:
     """See :func:`dlra.nn._patches.unfold`."""
     N, C, H, W = x.shape
@@ -38,6 +29,7 @@ def unfold(x: np.ndarray, windows: Windows) -> np.ndarray:
     return patches.reshape(C * windows.kernel[0] * windows.kernel[1], N * OH * OW).T
 
 
+@with_twin(_patches.fold_generic)
 def fold(rows: np.ndarray, shape: tuple[int, ...], windows: Windows) -> np.ndarray:
     """See :func:`dlra.nn._patches.fold`."""
     N, C, H, W = shape
@@ -47,7 +39,7 @@ def fold(rows: np.ndarray, shape: tuple[int, ...], windows: Windows) -> np.ndarr
     return x.transpose(1, 0, 2, 3)
 
 
-@_jit
+@jit
 def _inside(at, stride, padding, dilation, size, count):  # pragma: no cover - compiled
     """The range of positions whose entry ``at`` of the kernel meets the image rather than its padding."""
     shift = at * dilation - padding
@@ -56,7 +48,7 @@ def _inside(at, stride, padding, dilation, size, count):  # pragma: no cover - c
     return shift, first, max(first, last)
 
 
-@_jit
+@jit
 def _unfold(images, steps, patches, strides, padding, dilation):  # pragma: no cover - compiled
     C, J, K, N, OH, OW = patches.shape
     _, H, W = images.shape
@@ -87,7 +79,7 @@ def _unfold(images, steps, patches, strides, padding, dilation):  # pragma: no c
                     to += np.uintp(OH * OW)
 
 
-@_jit
+@jit
 def _fold(patches, images, strides, padding, dilation):  # pragma: no cover - compiled
     C, J, K, N, OH, OW = patches.shape
     _, _, H, W = images.shape
@@ -119,12 +111,13 @@ def _fold(patches, images, strides, padding, dilation):  # pragma: no cover - co
 # ---- pooling: image by image, in whichever order they lie
 
 
+@with_twin(_pooling.max_pool_generic)
 def max_pool(x: np.ndarray, windows: Windows) -> tuple[np.ndarray, np.ndarray]:
     """See :func:`dlra.nn._pooling.max_pool`."""
     images, channels_first = _images(x)
     counts = windows.counts(*x.shape[2:])
     y = np.empty((len(images), *counts), dtype=x.dtype)
-    where = np.empty(y.shape, dtype=position_dtype(windows))
+    where = np.empty(y.shape, dtype=_pooling.position_dtype(windows))
     if windows == Windows((2, 2), (2, 2)):
         _max_pool_in_fours(images, y, where)
     else:
@@ -132,6 +125,7 @@ def max_pool(x: np.ndarray, windows: Windows) -> tuple[np.ndarray, np.ndarray]:
     return tuple(_batch(a, x.shape, channels_first) for a in (y, where))  # pyright: ignore[reportReturnType]
 
 
+@with_twin(_pooling.max_pool_gradient_generic)
 def max_pool_gradient(
     delta: np.ndarray, where: np.ndarray, shape: tuple[int, ...], windows: Windows
 ) -> np.ndarray:
@@ -142,6 +136,7 @@ def max_pool_gradient(
     return _batch(x, shape, channels_first)
 
 
+@with_twin(_pooling.average_pool_gradient_generic)
 def average_pool_gradient(delta: np.ndarray, shape: tuple[int, ...], windows: Windows) -> np.ndarray:
     """See :func:`dlra.nn._pooling.average_pool_gradient`."""
     images, channels_first = _images(delta)
@@ -151,7 +146,7 @@ def average_pool_gradient(delta: np.ndarray, shape: tuple[int, ...], windows: Wi
     return _batch(x, shape, channels_first)
 
 
-@_jit
+@jit
 def _max_pool(images, y, where, kernel, strides, padding):  # pragma: no cover - compiled
     count, OH, OW = y.shape
     _, H, W = images.shape
@@ -176,7 +171,7 @@ def _max_pool(images, y, where, kernel, strides, padding):  # pragma: no cover -
                 at[target + np.uintp(v)] = entry
 
 
-@_jit
+@jit
 def _max_pool_in_fours(images, y, where):  # pragma: no cover - compiled
     """Windows of 2 x 2 side by side: with constants for the sizes the loop is vectorised, ten times as fast."""
     count, OH, OW = y.shape
@@ -198,7 +193,7 @@ def _max_pool_in_fours(images, y, where):  # pragma: no cover - compiled
                 at[target + v] = entry
 
 
-@_jit
+@jit
 def _max_pool_gradient(delta, where, x, kernel, strides, padding):  # pragma: no cover - compiled
     count, OH, OW = delta.shape
     _, H, W = x.shape
@@ -215,7 +210,7 @@ def _max_pool_gradient(delta, where, x, kernel, strides, padding):  # pragma: no
                 out[np.uintp((i * H + row) * W + column)] += delta[i, u, v]
 
 
-@_jit
+@jit
 def _average_pool_gradient(delta, x, share, kernel, strides, padding):  # pragma: no cover - compiled
     count, OH, OW = delta.shape
     _, H, W = x.shape
