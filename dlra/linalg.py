@@ -38,6 +38,8 @@ _TALL = 800
 """Number of rows beyond which products beat Householder QR."""
 _PRODUCTS = 200_000
 """The same for NumPy arrays, in rows times squared columns."""
+_CACHED = 100_000
+"""Entries of a matrix beyond which products with it are done in blocks of its rows."""
 _LARGE = 1_000_000
 """Entries of a tall matrix beyond which its QR factorisation gains from blocks."""
 
@@ -285,9 +287,26 @@ def rotate(U: Array, P: Array) -> Array:
     One Newton-Schulz correction, Q (3 I - QᴴQ) / 2, removes the loss of orthogonality of the factors; without
     it the loss would add up by about one unit of roundoff a step.
     """
+    if _in_blocks(U, P):
+        return tall.rotated(U, P, 20 * eps(U) * math.sqrt(P.shape[1]))
     Q = U @ P
     Q += Q @ (0.5 * (eye(Q.shape[1], Q) - H(Q) @ Q))
     return Q
+
+
+def times(U: Array, P: Array) -> Array:
+    """Return ``U @ P`` for a tall U and a small P."""
+    return tall.product(U, P) if _in_blocks(U, P) else U @ P
+
+
+def inner(U: Array, X: Array) -> Array:
+    """Return UᴴX for tall U and X."""
+    return tall.inner(U, X) if _in_blocks(U, X) else H(U) @ X
+
+
+def _in_blocks(U: Array, X: Array) -> bool:
+    """Whether a product of a tall U is faster in blocks of its rows."""
+    return type(U) is np.ndarray and U.size > _CACHED and U.shape[0] > 20 * U.shape[1] and tall.takes(U, X)
 
 
 def embed(S: Array, rows: int, columns: int) -> Array:

@@ -398,15 +398,24 @@ class LowRank(Operand):
 
     def _apply(self, X: Array) -> Array:
         if X is self._V and self._orthonormal & RIGHT:  # VᴴV = I: the K- and S-equations ask for exactly this
-            return self._U if self._S is None else self._U @ self._S
-        inner = H(self._V) @ X
-        return self._U @ (inner if self._S is None else self._S @ inner)
+            return self._U if self._S is None else linalg.times(self._U, self._S)
+        inner = linalg.inner(self._V, X)
+        return linalg.times(self._U, inner if self._S is None else self._S @ inner)
 
     def _apply_adjoint(self, X: Array) -> Array:
         if X is self._U and self._orthonormal & LEFT:  # UᴴU = I: the L-equation asks for exactly this
-            return self._V if self._S is None else self._V @ H(self._S)
-        inner = H(self._U) @ X
-        return self._V @ (inner if self._S is None else H(self._S) @ inner)
+            return self._V if self._S is None else linalg.times(self._V, H(self._S))
+        inner = linalg.inner(self._U, X)
+        return linalg.times(self._V, inner if self._S is None else H(self._S) @ inner)
+
+    def _compressed(self, U: Array, V: Array) -> Array:
+        left = None if U is self._U and self._orthonormal & LEFT else linalg.inner(U, self._U)
+        right = None if V is self._V and self._orthonormal & RIGHT else linalg.inner(self._V, V)
+        core = self._S if left is None or self._S is None else left @ self._S
+        core = left if core is None else core
+        if core is None:
+            return eye(U.shape[1], U) if right is None else right
+        return core if right is None else core @ right
 
     def __repr__(self) -> str:
         return f"LowRank(shape={self.shape}, rank={self.rank}, dtype={dtype_name(self.dtype)})"

@@ -180,7 +180,7 @@ class RungeKutta:
     tableau: Tableau
 
     def __call__(self, t: float, h: float, equation: Equation) -> Steps[Slopes]:
-        slopes = yield from _stages(self.tableau, t, h, equation, equation.X, equation.first(t))
+        slopes = yield from _stages(self.tableau, t, h, equation, None, equation.first(t))
         return _combine(h, self.tableau.b, slopes)
 
 
@@ -384,9 +384,9 @@ def is_explicit(substep: Any, linear: bool) -> bool:
 
 
 def _stages(
-    tableau: Tableau, t: float, h: float, equation: Equation, X: list[Array], first: Slopes | None
+    tableau: Tableau, t: float, h: float, equation: Equation, X: list[Array] | None, first: Slopes | None
 ) -> Steps[list[Slopes]]:
-    """The slopes of all stages from X.
+    """The slopes of all stages from X, or from the initial value.
 
     A declared linear part is applied in the coordinates of the equation, where its small side is projected once and
     for all stages.
@@ -397,6 +397,7 @@ def _stages(
         if not slopes and first is not None:
             slopes.append(first)
             continue
+        X = equation.X if X is None else X
         point = [x + d for x, d in zip(X, _combine(h, row, slopes), strict=True)] if slopes else X
         (values,) = yield [equation.ask(t + c * h, point)]
         stage = equation.slopes(t + c * h, values, rest=operators is not None)

@@ -101,7 +101,7 @@ class WithSubstep(Integrator):
 
     def _substep(self, t: float, h: float, equation: Equation) -> Steps[list[Array]]:
         """Increments of the unknowns; an equation without any (K and L of dense members) asks for nothing."""
-        if not equation.X:
+        if equation.count == 0:
             return []
         if equation.increments:
             increments = yield from equation.solved(t, h)

@@ -17,6 +17,7 @@ from typing import Any
 from dlra.backend import Array, H, all_finite, hermitian_part, zeros
 from dlra.errors import StageError
 from dlra.integrators._protocol import Ask, Steps
+from dlra.linalg import inner, times
 from dlra.lowrank import BOTH, LEFT, RIGHT, LowRank
 
 __all__ = ["Equation", "k_equation", "l_equation", "one_sided", "s_equation"]
@@ -31,8 +32,8 @@ class Equation:
     ----------
     stage : str
         "K", "L" or "S".
-    X : list of arrays
-        Initial values.
+    X : list of arrays, or of pairs of arrays
+        Initial values; a pair stands for a product, formed when it is first wanted.
     linear : list or None
         Per unknown the pair (L, R) of the stiff linear part X' = L X + X R + ... in the coordinates of the
         equation (a StiffOperator or a small array each, None for a missing side), or None; None where no
@@ -50,7 +51,7 @@ class Equation:
     def __init__(
         self,
         stage: str,
-        X: list[Array],
+        X: list[Array] | list[tuple[Array, Array]],
         lift: Callable[[list[Array]], Members],
         project: Callable[[Members, bool], list[Array]],
         linear: list[Any] | None,
@@ -59,12 +60,26 @@ class Equation:
         hermitian: list[bool] | None = None,
         increments: bool = False,
     ):
-        self.stage, self.X, self.lift, self.linear, self.constant = stage, X, lift, linear, constant
+        self.stage, self.lift, self.linear, self.constant = stage, lift, linear, constant
+        self._X: list[Any] = list(X)
         self.hermitian = hermitian or [False] * len(X)
         self.increments = increments
         self._project = project
         self._start = start
         self._first: dict[bool, list[Array]] = {}
+
+    @property
+    def X(self) -> list[Array]:
+        """Initial values."""
+        for i, x in enumerate(self._X):
+            if isinstance(x, tuple):
+                self._X[i] = times(*x)
+        return self._X
+
+    @property
+    def count(self) -> int:
+        """Number of unknowns."""
+        return len(self._X)
 
     def ask(self, t: float, X: list[Array]) -> Ask:
         """The question for F at lift(X)."""
@@ -110,7 +125,7 @@ def k_equation(Ys: Members, field: Any, start: Members | None = None) -> Equatio
         linear = [_k_linear(field.linear[i], Ys[i]) for i in low]
     return Equation(
         "K",
-        [Ys[i]._U @ Ys[i].S for i in low],
+        [(Ys[i]._U, Ys[i].S) for i in low],
         lift,
         project,
         linear,
@@ -140,7 +155,7 @@ def l_equation(Ys: Members, field: Any, start: Members | None = None) -> Equatio
         linear = [_l_linear(field.linear[i], Ys[i]) for i in low]
     return Equation(
         "L",
-        [Ys[i]._V @ H(Ys[i].S) for i in low],
+        [(Ys[i]._V, H(Ys[i].S)) for i in low],
         lift,
         project,
         linear,
@@ -241,7 +256,7 @@ def _compressed(value: Any, Y: LowRank, rest: bool) -> Array:
         return zeros((Y._U.shape[1], Y._V.shape[1]), Y._U)
     if hasattr(G, "compressed"):
         return G.compressed(Y._U, Y._V)
-    return H(Y._U) @ (G @ Y._V)
+    return inner(Y._U, G @ Y._V)
 
 
 def _k_linear(operators: Any, Y: LowRank) -> Any:

@@ -68,6 +68,35 @@ def augmented(U0: np.ndarray, X: np.ndarray) -> np.ndarray | None:
     return None if count is None else Z[:, :count]
 
 
+def product(U: np.ndarray, P: np.ndarray) -> np.ndarray:
+    """U P for tall U and small P."""
+    out = np.empty((U.shape[0], P.shape[1]), dtype=U.dtype)
+    for rows in _blocks_of_rows(*U.shape):
+        np.matmul(U[rows], P, out=out[rows])
+    return out
+
+
+def inner(U: np.ndarray, X: np.ndarray) -> np.ndarray:
+    """UᴴX for tall U and X, summed up in double precision."""
+    gram = _Gram(U.shape[1], X.shape[1], U.dtype)
+    for rows in _blocks_of_rows(U.shape[0], max(U.shape[1], X.shape[1])):
+        gram.add(U[rows], X[rows])
+    return gram.value.astype(U.dtype, copy=False)
+
+
+def rotated(U: np.ndarray, P: np.ndarray, tolerance: float) -> np.ndarray:
+    """U P for tall U and small P; Q (3 I - QᴴQ) / 2 in the place of Q = U P where ‖QᴴQ - I‖ > ``tolerance``."""
+    k = P.shape[1]
+    Q, gram = np.empty((U.shape[0], k), dtype=U.dtype), _Gram(k, k, U.dtype)
+    for rows in _blocks_of_rows(*U.shape):
+        block = np.matmul(U[rows], P, out=Q[rows])
+        gram.add(block, block)
+    loss = gram.value - np.eye(k)
+    if not math.sqrt(_norm2(loss)) <= tolerance:
+        _transformed(Q, 0, np.eye(k) - 0.5 * loss, 0)
+    return Q
+
+
 def _orthonormalized(Z: np.ndarray, done: int, gram: np.ndarray, smallest: float) -> int | None:
     """Orthonormalise the columns of Z beyond the first ``done``, given ``gram`` = ZᴴZ[:, done:].
 
@@ -152,7 +181,7 @@ def _loaded(Z: np.ndarray, U0: np.ndarray, X: np.ndarray, exponent: int) -> np.n
     """Write [U₀ | 2^exponent X] into Z and return ZᴴX."""
     r = U0.shape[1]
     gram = _Gram(Z.shape[1], X.shape[1], Z.dtype)
-    for rows in _blocks_of_rows(Z):
+    for rows in _blocks_of_rows(*Z.shape):
         block = Z[rows]
         block[:, :r] = U0[rows]
         block[:, r:] = X[rows] if exponent == 0 else np.ldexp(X[rows], exponent)
@@ -166,7 +195,7 @@ def _transformed(Z: np.ndarray, start: int, M: np.ndarray, measured: int) -> np.
     stop = start + columns
     M = M.astype(Z.dtype)
     gram = _Gram(stop, measured, Z.dtype)
-    for rows in _blocks_of_rows(Z):
+    for rows in _blocks_of_rows(*Z.shape):
         block = Z[rows]
         block[:, start:stop] = block[:, :rows_of_M] @ M
         if measured:
@@ -191,8 +220,8 @@ class _Gram:
         return self._sum.conj()
 
 
-def _blocks_of_rows(Z: np.ndarray) -> Iterator[slice]:
-    m, q = Z.shape
+def _blocks_of_rows(m: int, q: int) -> Iterator[slice]:
+    """Blocks of the rows of an m x q matrix."""
     rows = min(_CACHED // q, max(_PRODUCT // q**2 * 2, 256))
     for start in range(0, m, rows):
         yield slice(start, start + rows)
