@@ -32,7 +32,7 @@ from dlra.kernels import lapack, tall
 if TYPE_CHECKING:
     from dlra.lowrank import LowRank
 
-__all__ = ["augment", "orthonormalize", "truncate"]
+__all__ = ["augment", "augment_stack", "orthonormalize", "orthonormalize_stack", "svd_stack", "truncate"]
 
 _TALL = 800
 """Number of rows beyond which products beat Householder QR."""
@@ -422,3 +422,6 @@ def _check_matrix(A: Array, name: str) -> None:
         raise TypeError(f"{name} must be an array of shape (m, r), got {kind(A)}")
     if A.ndim != 2:
         raise ValueError(f"{name} must be a matrix of shape (m, r), got an array of shape {tuple(A.shape)}")
+
+
+from dlra._stacks import augment_stack, orthonormalize_stack, svd_stack  # noqa: E402 - they rest on the above
