@@ -61,7 +61,8 @@ def svd_stack(A: Array | Sequence[Array]) -> Any:
     Stacks of NumPy arrays up to about 40 x 40 are decomposed by the one-sided Jacobi method, 8 or 16 of them in the
     lanes of one vector. It gives also the small singular values with high relative accuracy where the matrix is a
     well-conditioned one with scaled columns or rows (Z. Drmač, K. Veselić, SIAM J. Matrix Anal. Appl. 29 (2008)
-    1322-1362). All other stacks go to the ``linalg.svd`` of their library.
+    1322-1362). The first call compiles for some seconds; numba keeps the result on disk. All other stacks go to the
+    ``linalg.svd`` of their library.
 
     Examples
     --------

@@ -8,7 +8,6 @@ import textwrap
 import threading
 import warnings
 
-import mpmath
 import numpy as np
 import pytest
 from helpers import DTYPES, eps, get_library, normal, random_orthonormal, to_numpy
@@ -141,6 +140,7 @@ def test_special_matrices(dtype, rng):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_small_singular_values_keep_their_digits(dtype, rng):
     """D₁ B D₂ with well-conditioned B: relative to 450 digits, where LAPACK's are off by orders of magnitude."""
+    mpmath = pytest.importorskip("mpmath")
     n, span = 7, 200 if single(dtype) == "float64" else 25
     grades = 10.0 ** -np.linspace(0, span, n)
     B = normal(rng, (n, n), dtype) + 3 * np.eye(n)
