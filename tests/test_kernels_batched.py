@@ -198,6 +198,15 @@ def test_bases_of_any_shape_and_dependence(b, r, k, more, dtype, seed):
         check_basis(U0, X, answer(U0, X))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_the_same_column_leaves_again_and_again(dtype, rng):
+    """Each copy leaves the square of roundoff more: below the squares that numbers can hold."""
+    X = np.repeat(normal(rng, (8, 30, 1), dtype), 25, axis=2)
+    U0 = np.stack([random_orthonormal(rng, 30, 2, dtype) for _ in range(8)])
+    for answer in (batched.basis, _stacks.augmented):
+        check_basis(U0, X, answer(U0, X))
+
+
 @given(members, sizes, sizes, dtypes, st.integers(0, 2**32 - 1))
 def test_orthonormalize_stack_contains_the_range(b, m, r, dtype, seed):
     rng = np.random.default_rng(seed)

@@ -562,7 +562,24 @@ def _svds(planes, A, U, s, Vh, converged, start, stop, sweeps, eps, low):
 
 
 @jit(error_model="numpy")
-def _bases(planes, U0, X, Q, start, stop):
+def _lifted(W, k, lane):
+    """Bring column k of W, from row k on, to a length near one; return the square of that."""
+    _, m, planes, _ = W.shape
+    largest = 0 * W[0, 0, 0, 0]
+    for i in range(k, m):
+        for c in range(planes):
+            largest = max(largest, abs(W[k, i, c, lane]))
+    half, rest = _factors(-_power(largest))
+    square = 0 * largest
+    for i in range(k, m):
+        for c in range(planes):
+            W[k, i, c, lane] = W[k, i, c, lane] * half * rest
+            square += W[k, i, c, lane] ** 2
+    return square
+
+
+@jit(error_model="numpy")
+def _bases(planes, U0, X, Q, start, stop, low):
     """Fill Q = [U0 | new], from Householder QR of [U0 | X], for the members start, ..., stop - 1."""
     _, m, r, p = U0.shape
     n = r + X.shape[2]
@@ -578,7 +595,7 @@ def _bases(planes, U0, X, Q, start, stop):
     row = p * lanes
     for first in range(start, stop, lanes):
         live = min(lanes, stop - first)
-        W[:] = 0
+        W[:], tau[:] = 0, 0
         for lane in range(live):
             k = first + lane
             for j in range(n):
@@ -594,7 +611,9 @@ def _bases(planes, U0, X, Q, start, stop):
                         W[j, i, c, lane] = x * half * rest
         for k in range(n):
             _norms(planes, Wf, (k * m + k) * row, m - k, square, 0)
-            for lane in range(lanes):
+            for lane in range(live):
+                if square[lane] < low:  # what earlier columns left of this one; only its direction matters
+                    square[lane] = _lifted(W, k, lane)
                 _reflector(W, k, lane, square[lane], diagonal, tau)
             for j in range(k + 1, n):
                 _reflect(planes, Wf, (k * m + k) * row, Wf, (j * m + k) * row, m - k, tf, k * lanes)
@@ -625,6 +644,11 @@ def _real(a: np.ndarray) -> np.dtype:
 
 def _planes(a: np.ndarray) -> tuple[int, ...]:
     return (0, 0) if a.dtype.kind == "c" else (0,)
+
+
+def _low(a: np.ndarray) -> float:
+    """Squares of columns below this one lose digits to underflow."""
+    return 1e-150 if _real(a).itemsize == 8 else 1e-16
 
 
 def _shared(members: int, lanes: int, seconds: float, work: Callable[[int, int], None]) -> None:
@@ -678,7 +702,7 @@ def svd(A: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     U, Vh = np.empty_like(A), np.empty((b, n, n), A.dtype)
     s, converged = np.empty((b, n), _real(A)), np.empty(b, np.bool_)
     arguments = _planes(A), _parts(A), _parts(U), s, _parts(Vh), converged
-    eps, low = float(np.finfo(A.dtype).eps), 1e-150 if s.itemsize == 8 else 1e-16
+    eps, low = float(np.finfo(A.dtype).eps), _low(A)
 
     def work(start: int, stop: int) -> None:
         _svds(*arguments, start, stop, _SWEEPS, eps, low)
@@ -697,7 +721,7 @@ def basis(U0: np.ndarray, X: np.ndarray) -> np.ndarray:
     arguments = _planes(X), _parts(U0), _parts(X), _parts(Q)
 
     def work(start: int, stop: int) -> None:
-        _bases(*arguments, start, stop)
+        _bases(*arguments, start, stop, _low(X))
 
     _shared(b, _BYTES // _real(X).itemsize, 1e-9 * b * m * n * n, work)
     return Q
