@@ -32,7 +32,7 @@ test-all: $(VENV)/.stamp-test ## Run all tests, the slow ones too, and require 9
 validate: $(VENV)/.stamp-validate ## Check the theorems numerically; report in validation-report/ (ARGS=--quick: a minute)
 	$(threads) $(bin)/python -m validation $(ARGS)
 
-bench: $(VENV)/.stamp-base ## Measure speed and memory beside what else one would use
+bench: $(VENV)/.stamp-bench ## Measure speed and memory beside what else one would use (ARGS=--quick: two minutes)
 	$(bin)/python -m validation.benchmarks $(ARGS)
 
 docs: $(VENV)/.stamp-docs ## Build the documentation into docs/_build/html
@@ -48,7 +48,7 @@ format: $(VENV)/.stamp-lint ## Format the code and fix what can be fixed
 	$(bin)/ruff format .
 
 clean: ## Remove what was built or cached; the environment in .venv stays
-	rm -rf build dist docs/_build demo-output validation-report htmlcov .coverage .coverage.* \
+	rm -rf build dist docs/_build demo-output validation-report benchmark-report htmlcov .coverage .coverage.* \
 	    .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find dlra tests validation docs -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
@@ -82,6 +82,11 @@ $(VENV)/.stamp-test: $(VENV)/.stamp-base
 
 $(VENV)/.stamp-validate: $(VENV)/.stamp-base
 	$(pip) install --quiet --group validation
+	@touch $@
+
+$(VENV)/.stamp-bench: $(VENV)/.stamp-base
+	@echo 'Installing PyTorch, JAX and what else dlra is compared with into $(VENV) ...'
+	$(pip) install --quiet --group bench
 	@touch $@
 
 $(VENV)/.stamp-docs: $(VENV)/.stamp-base

@@ -20,7 +20,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "measured"]  # measured/: parts that pages include
 root_doc = "index"
 language = "en"
 

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-IMAGES = DOCS / "images"
+_FOLDER = ContextVar("_FOLDER", default=DOCS)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8A6D3B")
 MARKERS = "osD^v<>P*Xhp"
+
+
+@contextmanager
+def written_to(folder: Path) -> Iterator[None]:
+    """Let pages and pictures go to another folder than ``docs/``."""
+    token = _FOLDER.set(folder)
+    try:
+        yield
+    finally:
+        _FOLDER.reset(token)
+
+
+def folder(*parts: str) -> Path:
+    """The folder of the pages or one below it, made where it is missing."""
+    path = _FOLDER.get().joinpath(*parts)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -20,7 +39,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def write(name: str, parts: Iterable[str]) -> None:
     """Write ``docs/name`` from its parts, with a blank line between them."""
-    (DOCS / name).write_text("\n\n".join(part.strip("\n") for part in parts) + "\n")
+    (folder() / name).write_text("\n\n".join(part.strip("\n") for part in parts) + "\n")
 
 
 def figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
@@ -35,8 +54,7 @@ def figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, Any
 
 def save(drawn: Any, name: str) -> None:
     """Write a figure to ``docs/images/name``."""
-    IMAGES.mkdir(parents=True, exist_ok=True)
-    drawn.savefig(IMAGES / name, dpi=100)
+    drawn.savefig(folder("images") / name, dpi=100)
 
 
 def decades(axis: Any, low: float, high: float, most: int = 6) -> None:

@@ -1,4 +1,4 @@
-"""A line that says on what a benchmark ran."""
+"""What a benchmark ran on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 
-def describe() -> str:
+def facts() -> dict[str, str | int]:
     """Processor, cores, Python, NumPy and its BLAS, date."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
@@ -22,7 +22,16 @@ def describe() -> str:
         ]
         model = names[0] if names else model
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    return (
-        f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}, NumPy {np.__version__}, "
-        f"{blas['name']} {blas['version']}, {datetime.date.today().isoformat()}"
-    )
+    return {
+        "processor": model,
+        "cores": os.cpu_count() or 1,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "blas": f"{blas['name']} {blas['version']}",
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def describe() -> str:
+    """The facts in a line."""
+    return "{processor}, {cores} cores, Python {python}, NumPy {numpy}, {blas}, {date}".format(**facts())

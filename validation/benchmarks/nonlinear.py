@@ -64,7 +64,7 @@ def schroedinger(n: int = 512, rank: int = 20) -> list[str]:
         print("RK45", *dense[-1], flush=True)
     s = problem.initial()[1]
     rows = []
-    declared = _with_linear_part(problem, n)
+    declared = with_linear_part(problem, n)
     explicit = (AugmentedBUG(substep="rk4"), ProjectorSplitting(substep="rk4"))
     cases = [(problem.F, method, steps) for method, steps in SCHROEDINGER]
     cases += [(declared, method, (0.1, 0.05, 0.025)) for method in explicit]
@@ -99,7 +99,7 @@ def schroedinger(n: int = 512, rank: int = 20) -> list[str]:
     ]
 
 
-def _with_linear_part(problem: Any, n: int) -> SemiLinear:
+def with_linear_part(problem: Any, n: int) -> SemiLinear:
     """The same field with its kinetic part declared, so that explicit stages apply it in projected form."""
     D = banded({0: 1.0, 1: -0.5, -1: -0.5}, n)
     potential = 1 - np.cos(problem.x)
