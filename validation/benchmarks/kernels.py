@@ -217,7 +217,7 @@ def measure(quick: bool = False) -> dict[str, Any]:
     """All rows."""
     sizes = SIZES[:2] if quick else SIZES
     dtypes = DTYPES
-    seconds = 0.05 if quick else 2.0
+    seconds = 0.05 if quick else 1.0
     augment = [
         measure_augment(dtype, m, r, kind, seconds) for dtype in dtypes for kind in KINDS for m, r in sizes
     ]
