@@ -2,11 +2,11 @@
 
 ``python -m validation.benchmarks kernels``
 
-Operations are multiplications and additions of real numbers that the task needs by products alone: 12 m r² for ``augment``
-of U0 (m x r) and X (m x r), which are two rounds of projection off U0 (4 m r² each) and of Gram matrix and triangular
-solve (2 m r² each); 4 m r² for ``orthonormalize`` of m x r, two rounds of the latter; 4 m r² a side for the rotation of
-2r columns into r. Complex ones count four times. What a rival spends beyond that (Householder QR of [U0 | X] takes
-16 m r²) does not count for it: rates are of the task.
+Operations are multiplications and additions of real numbers that the task needs by products alone: 12 m r² for
+``augment`` of U0 (m x r) and X (m x r), which are two rounds of projection off U0 (4 m r² each) and of Gram matrix and
+triangular solve (2 m r² each); 4 m r² for ``orthonormalize`` of m x r, two rounds of the latter; 4 m r² a side for the
+rotation of 2r columns into r. Complex ones count four times. What a rival spends beyond that (Householder QR of [U0 |
+X] takes 16 m r²) does not count for it: rates are of the task.
 """
 
 from __future__ import annotations
@@ -295,8 +295,8 @@ def tables(data: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
     parts += [
         "## augment, difficult X",
-        "Graded: columns of length 1 down to 1e-8. Deficient: half of the columns depend on the others. Columns: of the "
-        "basis that augment returns; NumPy's has always 2r, with arbitrary directions where X has none. The last "
+        "Graded: columns of length 1 down to 1e-8. Deficient: half of the columns depend on the others. Columns: of "
+        "the basis that augment returns; NumPy's has always 2r, with arbitrary directions where X has none. The last "
         "column is ‖X - Q QᴴX‖ / ‖X‖.",
         pages.table(
             [
@@ -413,8 +413,9 @@ def main(quick: bool = False, threads: int = 1) -> None:
     publish(
         "kernels", "Measured: linear algebra",
         "`dlra.linalg.augment(U0, X)`, m x r each, beside QR of the stacked matrix [U0 | X]; `orthonormalize` and the "
-        "truncation of a step. Operations are those that the task needs (12 m r² for augment, 4 m r² for orthonormalize "
-        "and for each rotated basis; four times as many for complex numbers), not those that an algorithm spends.",
+        "truncation of a step. Operations are those that the task needs (12 m r² for augment, 4 m r² for "
+        "orthonormalize and for each rotated basis; four times as many for complex numbers), not those that an "
+        "algorithm spends.",
         tables(data), data, headlines(data), threads=threads, quick=quick,
     )  # fmt: skip
 

@@ -222,8 +222,8 @@ def conditions(record: Mapping[str, Any]) -> str:
     text = (
         f"Written by `{record['command']}`; the numbers are in `docs/measured/{record['name']}.json`. Wall-clock "
         f"medians of interleaved runs after a warm-up, ± half the interquartile range; {threads} "
-        f"{'thread' if threads == 1 else 'threads'} for everything that has any. Compare ratios: absolute times are of one "
-        "machine ({processor}, {cores} cores, Python {python}, NumPy {numpy}, {blas}, {date}).".format(
+        f"{'thread' if threads == 1 else 'threads'} for everything that has any. Compare ratios: absolute times are of "
+        "one machine ({processor}, {cores} cores, Python {python}, NumPy {numpy}, {blas}, {date}).".format(
             **machine
         )
     )

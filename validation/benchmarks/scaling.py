@@ -4,8 +4,8 @@
 
 Euler substeps and the F of :mod:`validation.benchmarks.steps` that costs nothing, so that only the integrator is
 measured. Slopes are least-squares fits of the logarithms over the upper part of the range, where a step is more than
-calls of functions. Memory is that of a fresh process: the peak of traced allocations, and that of the resident set beyond
-what the process held after a small step.
+calls of functions. Memory is that of a fresh process: the peak of traced allocations, and that of the resident set
+beyond what the process held after a small step.
 """
 
 from __future__ import annotations
@@ -204,8 +204,8 @@ def tables(data: dict[str, Any]) -> list[str]:
         f"Peak of {data['memory'][0]['steps']} steps of augmented BUG in a process of their own, in units of (m + n) r "
         "numbers of 8 bytes. The initial value and the factors of F, which must be there, are one unit each of it.",
         pages.table(["m = n", "r", "allocations (tracemalloc)", "resident set", "goal"], cells),
-        "A run of {steps:,} such steps at m = n = {n:,}, r = {r}, with an F of rank {rank} made anew in each and only the end "
-        "stored: {first:.1f} units in its first tenth, {last:.1f} in its last.".format(
+        "A run of {steps:,} such steps at m = n = {n:,}, r = {r}, with an F of rank {rank} made anew in each and only "
+        "the end stored: {first:.1f} units in its first tenth, {last:.1f} in its last.".format(
             **data["long run"], rank=2 * data["long run"]["r"] + 1
         ),
     ]
@@ -246,8 +246,8 @@ def main(quick: bool = False, threads: int = 1) -> None:
     publish(
         "scaling", "Measured: growth of time and memory",
         "Steps with Euler substeps at fixed rank and an F of the same rank that costs nothing, in double precision. "
-        f"The slopes are fitted from m + n = {SUMS_FROM:,} and from r = {RANKS_FROM} on: below, a step is mostly calls of "
-        "functions and, in r, bound by memory rather than by operations.",
+        f"The slopes are fitted from m + n = {SUMS_FROM:,} and from r = {RANKS_FROM} on: below, a step is mostly calls "
+        "of functions and, in r, bound by memory rather than by operations.",
         tables(data), data, headlines(data), threads=threads, quick=quick,
     )  # fmt: skip
 

@@ -2,8 +2,8 @@
 
 ``python -m validation.benchmarks steps``
 
-**The unavoidable work** of a step of augmented BUG with Euler substeps at fixed rank r, for an F = P M Qᴴ of rank k that
-is there already. On the side of U, with m rows, in real operations:
+**The unavoidable work** of a step of augmented BUG with Euler substeps at fixed rank r, for an F = P M Qᴴ of rank k
+that is there already. On the side of U, with m rows, in real operations:
 
 ======================================= ==============
 PᴴU₀, for the L-slope                   2 m k r
@@ -68,7 +68,7 @@ def measure_loops(n: int, r: int, seconds: float) -> list[dict[str, Any]]:
 
     rows = []
     for name, (method, loop) in METHODS.items():
-        loops = {"bare": lambda U, S, V, loop=loop: loop(G, H, U, S, V)}
+        loops: dict[str, Any] = {"bare": lambda U, S, V, loop=loop: loop(G, H, U, S, V)}
         if loop is bare.augmented:
             loops["special"] = lambda U, S, V: bare.augmented_special(A, C, H, U, S, V)
         expected = ours(method, 3)
@@ -197,21 +197,21 @@ def tables(data: dict[str, Any]) -> list[str]:
     return [
         "## Beside hand-written loops",
         "Ẏ = A Y + Y Aᵀ + C Cᵀ with a tridiagonal A (a dense array up to n = 500, sparse above), m = n, Runge-Kutta 4 "
-        "substeps, fixed rank. The loops take a general F on raw factors, as dlra does, in plain NumPy, without checks, "
-        "counts or options; results agree to 1e-12. The last column is a loop for this problem only, with A and C "
-        "projected onto the bases once a step.",
+        "substeps, fixed rank. The loops take a general F on raw factors, as dlra does, in plain NumPy, without "
+        "checks, counts or options; results agree to 1e-12. The last column is a loop for this problem only, with A "
+        "and C projected onto the bases once a step.",
         pages.table(
             ["method", "n", "r", "dlra / µs a step", "loop / µs a step", "ratio", "goal", "ratio to special loop"],
             loops,
         ),
         "## Beside the matrix products of a step",
         "Augmented BUG, Euler substeps, fixed rank r, an F of rank r that costs nothing (a constant on factors P M Qᵀ, "
-        "returned as it is), m = n. The unavoidable work on the side of U is, in operations: PᵀU₀ for the L-slope 2 m r², "
-        "P (M QᵀV₀) for the K-slope 2 m r², an orthonormal basis of [U₀ | dK] 12 m r², ŨᵀP for the core 2 m r², the "
-        "rotation of Û into the truncated basis 4 m r²; on the side of V the same with n: 22 (m + n) r² in all. What is "
-        "done with r x r matrices, the SVD of the core and all that memory costs are not in it. Work is the time of so "
-        f"many operations at the rate of square matrix products, {number(data['large'][-1]['gemm gflops'])} Gflop/s in "
-        "the same run.",
+        "returned as it is), m = n. The unavoidable work on the side of U is, in operations: PᵀU₀ for the L-slope 2 m "
+        "r², P (M QᵀV₀) for the K-slope 2 m r², an orthonormal basis of [U₀ | dK] 12 m r², ŨᵀP for the core 2 m r², "
+        "the rotation of Û into the truncated basis 4 m r²; on the side of V the same with n: 22 (m + n) r² in all. "
+        "What is done with r x r matrices, the SVD of the core and all that memory costs are not in it. Work is the "
+        f"time of so many operations at the rate of square matrix products, {number(data['large'][-1]['gemm gflops'])} "
+        "Gflop/s in the same run.",
         pages.table(
             ["n", "r", "dlra / ms", "NumPy loop / ms", "work / ms", "dlra, times the work", "goal",
              "loop, times the work"], large,

@@ -2,11 +2,11 @@
 
 ``python -m validation.benchmarks whole_runs``
 
-Every candidate has a ladder of settings, from loose to tight (tolerances of the dense solvers in steps of √10, numbers of
-steps of dlra), and the first whose error at the end is within the target is timed, all candidates in turns. Dense F are
-written with shifted arrays in each library, which XLA fuses; solve_ivp gets the faster of that and products with sparse
-matrices. All that dlra needs is in its time: the decomposition of a stiff linear part too. What JAX compiles is not in
-that of diffrax, and stands apart. Packages that are not installed are left out.
+Every candidate has a ladder of settings, from loose to tight (tolerances of the dense solvers in steps of √10, numbers
+of steps of dlra), and the first whose error at the end is within the target is timed, all candidates in turns. Dense F
+are written with shifted arrays in each library, which XLA fuses; solve_ivp gets the faster of that and products with
+sparse matrices. All that dlra needs is in its time: the decomposition of a stiff linear part too. What JAX compiles is
+not in that of diffrax, and stands apart. Packages that are not installed are left out.
 """
 
 from __future__ import annotations
@@ -224,7 +224,7 @@ def scipy_run(case: Case, problem: Any, solver: str) -> Run:
 
 
 def diffrax_run(case: Case, problem: Any, solver: str) -> tuple[Run, float]:
-    """The diffeqsolve of diffrax on the CPU, and the seconds to compile it; implicit solvers solve their equations by GMRES."""
+    """The diffeqsolve of diffrax on the CPU, and the seconds to compile it; implicit solvers use GMRES."""
     import diffrax
     import jax
     from jax import numpy as jnp
@@ -252,6 +252,7 @@ def diffrax_run(case: Case, problem: Any, solver: str) -> tuple[Run, float]:
             term, method, 0.0, case.t1, None, y, stepsize_controller=controller, max_steps=100_000, throw=False,
             saveat=diffrax.SaveAt(t1=True),
         )  # fmt: skip
+        assert done.ys is not None
         return done.ys[0], done.result == diffrax.RESULTS.successful
 
     begin = time.perf_counter()
@@ -281,9 +282,8 @@ def torch_run(case: Case, problem: Any, solver: str) -> Run:
     def run(rtol: float) -> np.ndarray:
         reset()
         with torch.no_grad():
-            return odeint(lambda t, y: f(y), y0, times, rtol=rtol, atol=rtol * size, method=solver)[
-                -1
-            ].numpy()
+            ys: Any = odeint(lambda t, y: f(y), y0, times, rtol=rtol, atol=rtol * size, method=solver)
+            return ys[-1].numpy()
 
     return run
 
@@ -424,10 +424,11 @@ def tables(data: dict[str, Any]) -> list[str]:
             [str(row["n"]), row["solver"] if row["solver"][:4] != "dlra" else _code(row["solver"]), *_cells(row)]
             for row in rows
         ]  # fmt: skip
+        words = " ".join(said(*item) for item in data["crossover"].get(case.name, {}).items())
         parts += [
             f"## {case.title}",
-            f"Rank {case.rank} (half of n where that is less), t from 0 to {case.t1:g}, relative error at most {case.target:g} "
-            "at the end. " + " ".join(said(*item) for item in data["crossover"].get(case.name, {}).items()),
+            f"Rank {case.rank} (half of n where that is less), t from 0 to {case.t1:g}, relative error at most "
+            f"{case.target:g} at the end. {words}",
             pages.table(
                 ["n", "solver", "setting", "error", "seconds", "times the best of dlra", "to compile, s"], cells
             ),
@@ -497,9 +498,9 @@ def main(quick: bool = False, threads: int = 1) -> None:
         "whole_runs", "Measured: whole runs",
         "Every solver at the loosest setting that reaches the error (tolerances in steps of √10, numbers of steps for "
         "dlra, fixed rank), all timed in turns. The dense ones advance all n² entries: `solve_ivp` of SciPy, "
-        "`diffeqsolve` of diffrax, compiled by JAX (the time for that stands apart), and `odeint` of torchdiffeq, on the "
-        "CPU. In the time of dlra is all that it needs, decompositions of linear parts too; ratios are to the best of its "
-        "methods. Where the crossover lies depends on the error asked for and on the rank.",
+        "`diffeqsolve` of diffrax, compiled by JAX (the time for that stands apart), and `odeint` of torchdiffeq, on "
+        "the CPU. In the time of dlra is all that it needs, decompositions of linear parts too; ratios are to the best "
+        "of its methods. Where the crossover lies depends on the error asked for and on the rank.",
         tables(data), data, headlines(data), threads=threads, quick=quick,
     )  # fmt: skip
 
