@@ -1,20 +1,18 @@
-"""Seconds a training step, a prediction and an epoch take, beside PyTorch and scikit-learn.
+"""Training: steps, predictions and epochs beside PyTorch and scikit-learn, and the compiled steps of the optimisers.
 
 The network of Tables 3 and 4 of the low-rank training paper, 784 - 5 x 5120 - 10 with batches of 500 (S. Schotthöfer et
 al., Low-rank lottery tickets, NeurIPS 2022, section 6.2): low-rank steps of several ranks, everything included, next to
-the same network dense in dlra and in PyTorch. Epochs of 784 - 4 x 500 - 10 on MNIST, next to PyTorch and the
-MLPClassifier of scikit-learn. The compiled steps of the optimisers, next to the generic ones.
+the same network dense in dlra and in PyTorch. Epochs of 784 - 4 x 500 - 10 on MNIST (found through DLRA_DATA), next to
+PyTorch and the MLPClassifier of scikit-learn.
 
-``python -m validation.benchmarks.training [--threads 2] [--ranks 5 10 ...] [--steps 10] [--only PART ...] [--no-page]``
+``python -m validation.benchmarks training [--threads 2] [--quick]``
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import os
-import statistics
-import time
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -23,68 +21,58 @@ import numpy as np
 import dlra
 from dlra import nn
 from validation import pages
-from validation.benchmarks.machine import describe
+from validation.benchmarks.results import Headline, compare, milliseconds, number, pinned, publish
 
-SIZES = (784, *[5120] * 5, 10)
 BATCH = 500
-PREDICTED = 10_000
 SMALL, SMALL_BATCH, EPOCHS = (784, 500, 500, 500, 500, 10), 256, 3
-PARTS = ("steps", "epochs", "updates")
+STEP_GOALS = {20: 0.05, 40: 0.08, 160: 0.25, None: 1.2}
+"""What a step of this rank may cost, in steps of PyTorch on the dense network; None: dense."""
+PREDICTION_GOALS = {20: 0.02}
 
 Row = dict[str, Any]
-"""A measurement: times in seconds, as JSON takes them."""
-GOALS = {20: 0.05, 40: 0.08, 160: 0.25}
 
 
-def seconds(run: Callable[[], Any], repeats: int) -> tuple[float, float]:
-    """Median and spread (half the interquartile range) of the wall time, after one warm-up."""
-    run()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    low, middle, high = statistics.quantiles(times, n=4) if len(times) > 1 else [times[0]] * 3
-    return middle, (high - low) / 2
+def measure(quick: bool, threads: int) -> dict[str, list[Row]]:
+    """All parts."""
+    width, rows = (512, 500) if quick else (5120, 10_000)
+    ranks = [20] if quick else [5, 10, 20, 40, 80, 160, 320]
+    with pinned(threads):
+        data = {
+            "steps": steps((784, *[width] * 5, 10), rows, [*ranks, None]),
+            "updates": updates(2_000 if quick else 5120),
+        }
+    with pinned(1):
+        data["epochs"] = epochs([None, 70] if quick else [None, 100, 70, 50, 26], 2560 if quick else None)
+    return data
 
 
-def data(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A batch of the size of MNIST's, and data to predict."""
-    x = rng.random((BATCH, SIZES[0]), dtype=np.float32)
-    return x, rng.integers(10, size=BATCH), rng.random((PREDICTED, SIZES[0]), dtype=np.float32)
+def steps(sizes: tuple[int, ...], predicted: int, ranks: list[int | None]) -> list[Row]:
+    """A training step and a prediction: low-rank ones, None for dense, and PyTorch's on the dense network."""
+    rng = np.random.default_rng(0)
+    x, y = rng.random((BATCH, sizes[0]), dtype=np.float32), rng.integers(10, size=BATCH)
+    z = rng.random((predicted, sizes[0]), dtype=np.float32)
+    runs = {("dlra", rank): ours(sizes, rank, x, y, z) for rank in ranks}
+    runs["PyTorch", None] = theirs(sizes, x, y, z)
+    names = {f"{library} {rank}": (library, rank) for library, rank in runs}
+    step = compare({name: runs[key][0] for name, key in names.items()})
+    predict = compare({name: runs[key][1] for name, key in names.items()}, least=3)
+    reference = "PyTorch None"
+    return [
+        {
+            "library": library, "rank": rank, "step": step[name], "step over PyTorch": step[name].over(step[reference]),
+            "rows": predicted, "predict": predict[name], "predict over PyTorch": predict[name].over(predict[reference]),
+        }
+        for name, (library, rank) in names.items()
+    ]  # fmt: skip
 
 
-def steps(threads: int, ranks: list[int | None], count: int) -> list[Row]:
-    """A training step and a prediction of the large network: low-rank ones, None for dense, and PyTorch's."""
-    from threadpoolctl import threadpool_limits
-
-    x, y, z = data(np.random.default_rng(0))
-    rows = []
-    with threadpool_limits(threads):
-        for rank in ranks:
-            rows.append(
-                {"library": "dlra", "rank": rank, **_measured(*ours(rank, x, y, z), count if rank else 3)}
-            )
-            print(rows[-1], flush=True)
-        if None in ranks:
-            import torch
-
-            torch.set_num_threads(threads)
-            rows.append({"library": "PyTorch", "rank": None, **_measured(*theirs(x, y, z), 3)})
-            print(rows[-1], flush=True)
-    return rows
-
-
-def _measured(step: Callable[[], Any], predict: Callable[[], Any], count: int) -> Row:
-    (a, da), (b, db) = seconds(step, count), seconds(predict, max(2, count // 2))
-    return {"step": a, "step_spread": da, "predict": b, "predict_spread": db}
-
-
-def ours(rank: int | None, x: Any, y: Any, z: Any) -> tuple[Callable[[], Any], Callable[[], Any]]:
+def ours(
+    sizes: tuple[int, ...], rank: int | None, x: Any, y: Any, z: Any
+) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """A training step with AugmentedBUG, which augments and truncates to the same rank, and Adam; a prediction."""
     from dlra.nn.trainer import Trainer
 
-    net = nn.mlp(SIZES, rank=rank, rng=0)
+    net = nn.mlp(sizes, rank=rank, rng=0)
     method = dlra.AugmentedBUG(rtol=1e-6, max_rank=rank) if rank else dlra.AugmentedBUG()
     trainer = Trainer(
         net,
@@ -100,11 +88,11 @@ def ours(rank: int | None, x: Any, y: Any, z: Any) -> tuple[Callable[[], Any], C
     return lambda: trainer._step(x, y), lambda: net.predict(z)
 
 
-def theirs(x: Any, y: Any, z: Any) -> tuple[Callable[[], Any], Callable[[], Any]]:
+def theirs(sizes: tuple[int, ...], x: Any, y: Any, z: Any) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """The same with dense weights in PyTorch."""
     import torch
 
-    net, step = _torch(SIZES, 1e-4)
+    net, step = _torch(sizes, 1e-4)
     tx, ty, tz = (torch.from_numpy(a) for a in (x, y, z))
 
     def predict() -> None:
@@ -132,30 +120,32 @@ def _torch(sizes: tuple[int, ...], rate: float) -> tuple[Any, Callable[[Any, Any
     return net, step
 
 
-def epochs(ranks: list[int | None]) -> list[Row]:
-    """The fastest of three epochs of MNIST on the small network, one thread, and the test accuracy after them.
+def epochs(ranks: list[int | None], rows: int | None = None) -> list[Row]:
+    """Epochs of MNIST (or of so many rows of it) on the small network, and the test accuracy after three of them.
 
-    The networks take turns, epoch by epoch, so that all of them meet the same load of the machine. None is a dense
-    weight.
+    None is a dense weight. Nothing where MNIST is not found.
     """
-    from threadpoolctl import threadpool_limits
-
-    mnist, rows, runs = nn.datasets.mnist(), [], []
-    with threadpool_limits(1):
-        for rank in ranks:
-            runs.append(({"library": "dlra", "rank": rank}, *_our_epochs(mnist, rank)))
-        for library, make in (("PyTorch", _torch_epochs), ("scikit-learn", _sklearn_epochs)):
-            runs.append(({"library": library, "rank": None}, *make(mnist)))
-        times: list[list[float]] = [[] for _ in runs]
-        for _ in range(EPOCHS):
-            for (_, epoch, _), took in zip(runs, times, strict=True):
-                start = time.perf_counter()
-                epoch()
-                took.append(time.perf_counter() - start)
-        for (what, _, result), took in zip(runs, times, strict=True):
-            rows.append({**what, "epoch": min(took), **result()})
-            print(rows[-1], flush=True)
-    return rows
+    if not os.environ.get("DLRA_DATA"):
+        return []
+    mnist: Any = nn.datasets.mnist()
+    if rows is not None:
+        mnist = types.SimpleNamespace(
+            x_train=mnist.x_train[:rows],
+            y_train=mnist.y_train[:rows],
+            x_test=mnist.x_test,
+            y_test=mnist.y_test,
+        )
+    runs = {f"dlra {rank}": ({"library": "dlra", "rank": rank}, *_our_epochs(mnist, rank)) for rank in ranks}
+    for library, make in (("PyTorch", _torch_epochs), ("scikit-learn", _sklearn_epochs)):
+        runs[library] = ({"library": library, "rank": None}, *make(mnist))
+    times = compare({name: epoch for name, (_, epoch, _) in runs.items()}, 0.0, EPOCHS, warm=False)
+    return [
+        {
+            **what, "epoch": times[name], "over dense": times[name].over(times["dlra None"]),
+            "over PyTorch": times[name].over(times["PyTorch"]), **result(),
+        }
+        for name, (what, _, result) in runs.items()
+    ]  # fmt: skip
 
 
 Epochs = tuple[Callable[[], Any], Callable[[], Row]]
@@ -210,90 +200,68 @@ def _sklearn_epochs(mnist: Any) -> Epochs:
     )
 
 
-def updates(threads: int) -> list[Row]:
-    """Steps of Adam, AdamW and Momentum on one weight, compiled and generic, in turns."""
-    from threadpoolctl import threadpool_limits
-
+def updates(size: int) -> list[Row]:
+    """Steps of Adam, AdamW and Momentum on a core and on dense weights, compiled and generic."""
     given = {
         "Adam": nn.Adam(1e-3), "AdamW": nn.Adam(1e-3, weight_decay=0.1, decoupled=True), "Momentum": nn.Momentum(0.1)
     }  # fmt: skip
     rng, rows = np.random.default_rng(0), []
-    with threadpool_limits(threads):
-        for shape, core in (((140, 140), True), ((500, 784), False), ((5120, 5120), False)):
-            slope, X = (rng.standard_normal(shape, dtype=np.float32) for _ in range(2))
-            for name, optimizer in given.items():
-                _, memory = optimizer.increment(1e-3, slope, optimizer.empty(X, core), X)
-                spare = [np.empty_like(X) for _ in range(3)]
-                runs: dict[str, Callable[[], Any]] = {
-                    "compiled": lambda o=optimizer, m=memory, s=spare, f=slope, x=X: o.increment(
-                        1e-3, f, m, x, s
-                    ),
-                    "generic": lambda o=optimizer, m=memory, f=slope, x=X: type(o).generic(o, 1e-3, f, m, x),
-                }
-                times = {kind: [] for kind in runs}
-                for _ in range(5 if X.size > 10**6 else 50):
-                    for kind, run in runs.items():
-                        start = time.perf_counter()
-                        run()
-                        times[kind].append(time.perf_counter() - start)
-                best = {kind: min(took) for kind, took in times.items()}
-                rows.append({"optimizer": name, "shape": list(shape), "core": core, **best})
-                print(rows[-1], flush=True)
+    for shape, core in (((140, 140), True), ((500, 784), False), ((size, size), False)):
+        slope, X = (rng.standard_normal(shape, dtype=np.float32) for _ in range(2))
+        for name, optimizer in given.items():
+            _, memory = optimizer.increment(1e-3, slope, optimizer.empty(X, core), X)
+            spare = [np.empty_like(X) for _ in range(3)]
+            arguments = (1e-3, slope, memory, X)
+            times = compare({
+                "compiled": lambda o=optimizer, a=arguments, s=spare: o.increment(*a, s),
+                "generic": lambda o=optimizer, a=arguments: type(o).generic(o, *a),
+            }, 0.3)  # fmt: skip
+            rows.append({"optimizer": name, "shape": list(shape), "core": core, **times})
     return rows
 
 
-# ---- tables
-
-
-def table_of_steps(rows: list[Row]) -> str:
-    """Ratios are those to PyTorch."""
-    dense = next((row for row in rows if row["library"] == "PyTorch"), None)
-
-    def ratio(row: Row, key: str) -> str:
-        return "" if dense is None else f"{row[key] / dense[key]:.3f}"
-
-    return pages.table(
-        ["network", "s a step", "ratio to PyTorch", "goal", f"s to predict {PREDICTED}", "ratio to PyTorch"],
-        [
+def tables(data: dict[str, list[Row]]) -> list[str]:
+    """The page."""
+    parts = [
+        f"784 - 5 x 5120 - 10, batches of {BATCH}, single precision, Adam. AugmentedBUG with a tolerance, so that "
+        "bases are augmented and truncated in every step; ratios to the dense network in PyTorch.",
+        pages.table(
+            ["network", "a step / ms", "ratio", "prediction / ms", "ratio"],
             [
-                _name(row), f"{row['step']:.3f} ± {row['step_spread']:.3f}", ratio(row, "step"),
-                str(GOALS.get(row["rank"], "")), f"{row['predict']:.3f} ± {row['predict_spread']:.3f}",
-                ratio(row, "predict"),
-            ]
-            for row in rows
-        ],
-    )  # fmt: skip
-
-
-def table_of_epochs(rows: list[Row]) -> str:
-    """Ratios to the dense networks of dlra and of PyTorch."""
-    dense = {row["library"]: row["epoch"] for row in rows if row["rank"] is None}
-    return pages.table(
-        ["network", f"ranks after {EPOCHS} epochs", "s an epoch", "ratio to dense", "ratio to PyTorch", "accuracy"],
-        [
+                [
+                    _name(row), milliseconds(row["step"]), number(row["step over PyTorch"]),
+                    milliseconds(row["predict"]), number(row["predict over PyTorch"]),
+                ]
+                for row in data["steps"]
+            ],
+        ),
+        f"784-500-500-500-500-10 on MNIST, Adam 1e-3, batches of {SMALL_BATCH}, tau = 0.09 and no rank above that of "
+        f"the start, one thread; accuracy on the test data after {EPOCHS} epochs.",
+        pages.table(
+            ["network", "ranks", "an epoch / s", "ratio to dense", "ratio to PyTorch", "accuracy"],
             [
-                _name(row), ", ".join(map(str, row.get("ranks", ()))), f"{row['epoch']:.2f}",
-                f"{row['epoch'] / dense['dlra']:.2f}", f"{row['epoch'] / dense['PyTorch']:.2f}",
-                f"{row['accuracy']:.2%}",
-            ]
-            for row in rows
-        ],
-    )  # fmt: skip
-
-
-def table_of_updates(rows: list[Row]) -> str:
-    """Milliseconds."""
-    return pages.table(
-        ["optimiser", "weight", "compiled / ms", "generic / ms", "gain"],
-        [
+                [
+                    _name(row), ", ".join(map(str, row.get("ranks", ()))), number(row["epoch"].median),
+                    number(row["over dense"]), number(row["over PyTorch"]), f"{row['accuracy']:.2%}",
+                ]
+                for row in data["epochs"]
+            ],
+        ) if data["epochs"] else "Not measured: MNIST is found through DLRA_DATA, which is not set.",
+        "A step of an optimiser on one weight in single precision: compiled, in one pass over memory, and by the "
+        "operations of the array library.",
+        pages.table(
+            ["optimiser", "weight", "compiled / ms", "generic / ms", "gain"],
             [
-                row["optimizer"], f"{'core ' if row['core'] else ''}{row['shape'][0]} x {row['shape'][1]}",
-                f"{1e3 * row['compiled']:.3f}", f"{1e3 * row['generic']:.3f}",
-                f"{row['generic'] / row['compiled']:.1f}",
-            ]
-            for row in rows
-        ],
-    )  # fmt: skip
+                [
+                    row["optimizer"], f"{'core ' if row['core'] else ''}{row['shape'][0]} x {row['shape'][1]}",
+                    milliseconds(row["compiled"]), milliseconds(row["generic"]),
+                    number(row["generic"].over(row["compiled"])),
+                ]
+                for row in data["updates"]
+            ],
+        ),
+    ]  # fmt: skip
+    return parts
 
 
 def _name(row: Row) -> str:
@@ -302,47 +270,39 @@ def _name(row: Row) -> str:
     return "dense" if row["rank"] is None else f"rank {row['rank']}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--ranks", type=int, nargs="*", default=[5, 10, 20, 40, 80, 160, 320])
-    parser.add_argument("--small-ranks", type=int, nargs="*", default=[100, 70, 50, 26])
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS)
-    parser.add_argument("--no-page", action="store_true")
-    parser.add_argument("--no-dense", action="store_true")
-    given = parser.parse_args()
-    dense = [] if given.no_dense else [None]
-    tables = {}
-    if "steps" in given.only:
-        tables["steps"] = table_of_steps(steps(given.threads, [*given.ranks, *dense], given.steps))
-    if "epochs" in given.only:
-        if os.environ.get("DLRA_DATA"):
-            tables["epochs"] = table_of_epochs(epochs([None, *given.small_ranks]))
-        else:
-            tables["epochs"] = "Not measured: MNIST is found through DLRA_DATA, which is not set."
-    if "updates" in given.only:
-        tables["updates"] = table_of_updates(updates(given.threads))
-    for table in tables.values():
-        print(table)
-    if not given.no_page and set(tables) == set(PARTS):
-        pages.write("measured-training.md", [
-            "# Seconds a training step takes",
-            f"784 - 5 x 5120 - 10, batches of {BATCH}, float32, Adam; AugmentedBUG with a tolerance, so that bases are "
-            "augmented and truncated in every step, everything included. Written by "
-            "`python -m validation.benchmarks.training`; "
-            f"medians of {given.steps} steps with half the interquartile range, {given.threads} threads "
-            f"({describe()}). PyTorch runs its dense network with its own Adam in the same process.",
-            tables["steps"],
-            "784-500-500-500-500-10 on MNIST, Adam 1e-3, batches of 256, tau = 0.09 and no rank above that of the "
-            "start, one thread; the fastest of three epochs, all networks in turns, and the test accuracy after them.",
-            tables["epochs"],
-            f"A step of an optimiser on one weight in single precision, {given.threads} threads: compiled, in one pass "
-            "over memory, and by the operations of the array library.",
-            tables["updates"],
-        ])  # fmt: skip
+def headlines(data: dict[str, list[Row]]) -> list[Headline]:
+    """What has a goal, and what goals were set for."""
+    found = []
+    for row in data["steps"]:
+        if row["library"] == "dlra" and row["rank"] in STEP_GOALS:
+            goal, what = STEP_GOALS[row["rank"]], f"training step, {_name(row)}, in steps of dense PyTorch"
+            found.append(Headline(what, row["step over PyTorch"], goal, "at most"))
+        if row["library"] == "dlra" and row["rank"] in PREDICTION_GOALS:
+            goal, what = (
+                PREDICTION_GOALS[row["rank"]],
+                f"prediction, {_name(row)}, in predictions of dense PyTorch",
+            )
+            found.append(Headline(what, row["predict over PyTorch"], goal, "at most"))
+    for row in data["epochs"]:
+        if row["rank"] == 70:
+            found.append(
+                Headline("epoch of MNIST from rank 70, in dense epochs", row["over dense"], 1.0, "at most")
+            )
+            found.append(
+                Headline("epoch of MNIST from rank 70, in dense epochs of PyTorch", row["over PyTorch"])
+            )
+    return found
+
+
+def main(quick: bool = False, threads: int = 1) -> None:
+    """Measure, print, write page and numbers."""
+    data = measure(quick, threads)
+    publish(
+        "training", "Measured: training",
+        "What a step of training costs on low-rank weights: forward and backward pass, K-, L- and S-step, "
+        "orthonormalisation, Adam and truncation.",
+        tables(data), data, headlines(data), threads=threads, quick=quick,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
