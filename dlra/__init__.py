@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from dlra.lowrank import LowRank
     from dlra.semilinear import SemiLinear
     from dlra.solution import ErrorBudget, Solution, State
+    from dlra.stack import LowRankStack
 
 __version__ = "0.1.0"
 
@@ -75,6 +76,7 @@ _HOME = {
     "lowrank": ("LowRank",),
     "semilinear": ("SemiLinear",),
     "solution": ("ErrorBudget", "Solution", "State"),
+    "stack": ("LowRankStack",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 _SUBMODULES = ("compress", "diagnostics", "integrators", "linalg", "nn", "plot", "problems", "substeps")
@@ -94,6 +96,7 @@ __all__ = [
     "InterpolatoryRungeKutta",
     "LazySum",
     "LowRank",
+    "LowRankStack",
     "MidpointBUG",
     "ParallelBUG",
     "ProjectedExponential",

@@ -188,9 +188,15 @@ def check_state(Y0: Any) -> tuple[tuple[Any, ...], bool]:
     names = [f"Y0[{i}]" for i in range(len(given))] if system else ["Y0"]
     for name, Y in zip(names, given, strict=True):
         if isinstance(Y, LowRank):
-            if Y.rank > min(Y.shape):
+            if system and Y.ndim == 3:
+                raise TypeError(
+                    f"{name} is a LowRankStack, and a coupled system takes single matrices; give a stack alone, or one "
+                    f"member at a time"
+                )
+            if Y.rank > min(Y.shape[-2:]):
                 raise ValueError(
-                    f"{name} has factors of rank {Y.rank}, more than min(m, n) = {min(Y.shape)}; take {name}.truncate()"
+                    f"{name} has factors of rank {Y.rank}, more than min(m, n) = {min(Y.shape[-2:])}; take "
+                    f"{name}.truncate()"
                 )
         elif not is_array(Y):
             raise TypeError(
@@ -215,11 +221,14 @@ def check_state(Y0: Any) -> tuple[tuple[Any, ...], bool]:
 
 def orthonormal(Y: LowRank) -> LowRank:
     """Y with orthonormal factors and a square core, of the same rank; its own factors where they already are so."""
-    if Y._U.shape[1] != Y._V.shape[1]:
+    if Y._U.shape[-1] != Y._V.shape[-1]:
         return linalg.truncate(Y, min_rank=Y.rank, max_rank=Y.rank)[0]
     if Y._orthonormal == BOTH:
         return Y
-    if all(norm(H(Q) @ Q - eye(Q.shape[1], Q)) <= 50 * eps(Q) * Q.shape[1] for Q in (Y._U, Y._V)):
+    if all(
+        norm(H(Q) @ Q - eye(Q.shape[-1], Q)) <= 50 * eps(Q) * Q.shape[-1] * math.prod(Q.shape[:-2]) ** 0.5
+        for Q in (Y._U, Y._V)
+    ):
         return LowRank._make(Y._U, Y.S, Y._V, BOTH)
     return Y.orthonormalized()
 

@@ -511,7 +511,12 @@ def _check_matrices(matrices: tuple[Any, ...], caller: str) -> list[Any]:
                 f"{caller} needs the entries of its matrices, and {Y!r} is a sum known by its products only; make its "
                 f"dense terms LowRank with LowRank.from_dense(A, rank=...) before adding them, or give Y.to_dense()"
             )
-        if not is_low and not (is_array(Y) and Y.ndim == 2):
+        if is_low and Y.ndim == 3:
+            raise TypeError(
+                f"{caller} takes one matrix at a time, got {kind(Y)}; for all members of a stack write "
+                f"LowRankStack.stack([{caller}(..., y) for y in Y]), or give solve the plain function"
+            )
+        if not is_low and not (is_array(Y) and Y.ndim in (2, 3)):
             raise TypeError(
                 f"{caller} takes LowRank matrices, or dense arrays of shape (m, n) only, got {kind(Y)}"
             )

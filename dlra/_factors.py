@@ -16,6 +16,20 @@ def check_int(value: Any, name: str) -> int:
     return int(value)
 
 
+_WANTED = {2: "a matrix", 3: "a stack of matrices, an array of three dimensions"}
+
+
+def _hint(name: str, a: Any, ndim: int) -> str:
+    if ndim == 2 and a.ndim == 3:
+        return "; for many matrices at once use LowRankStack(U, S, V)"
+    if ndim == 3 and a.ndim == 2 and name != "S":
+        return "; for one matrix use LowRank(U, S, V), for several of them LowRankStack.stack([Y1, Y2, ...])"
+    return (
+        f"; for a vector of singular values use {'LowRank' if ndim == 2 else 'LowRankStack'}.from_svd(U, s, Vh)"
+        * (name == "S" and a.ndim == ndim - 1)
+    )
+
+
 def check_dtype(A: Array, name: str) -> None:
     """Raise a TypeError unless the dtype of ``A`` is supported."""
     if dtype_name(A.dtype) not in DTYPES:
@@ -25,8 +39,8 @@ def check_dtype(A: Array, name: str) -> None:
         )
 
 
-def check_factors(U: Any, S: Any, V: Any) -> None:
-    """Raise the error that says what is wrong with the factors of a LowRank, if anything is."""
+def check_factors(U: Any, S: Any, V: Any, ndim: int = 2) -> None:
+    """Raise the error that says what is wrong with the factors of a LowRank (``ndim`` 3: of a stack), if any."""
     given = [(name, a) for name, a in (("U", U), ("S", S), ("V", V)) if not (name == "S" and a is None)]
     for name, a in given:
         if not is_array(a):
@@ -34,21 +48,27 @@ def check_factors(U: Any, S: Any, V: Any) -> None:
     namespace(*(a for _, a in given))
     for name, a in given:
         check_dtype(a, name)
-        if a.ndim != 2:
-            hint = "; for a vector of singular values use LowRank.from_svd(U, s, Vh)" if name == "S" else ""
-            raise ValueError(f"{name} must be a matrix, got an array of shape {tuple(a.shape)}{hint}")
-    (m, r1), (n, r2) = U.shape, V.shape
-    core = (r1, r2) if S is None else tuple(S.shape)
+        if a.ndim != ndim:
+            raise ValueError(
+                f"{name} must be {_WANTED[ndim]}, got an array of shape {tuple(a.shape)}{_hint(name, a, ndim)}"
+            )
+        if a.shape[:-2] != U.shape[:-2]:
+            raise ValueError(
+                f"factors need one for each of {U.shape[0]} matrices, got U {tuple(U.shape)} and {name} "
+                f"{tuple(a.shape)}"
+            )
+    (m, r1), (n, r2) = U.shape[-2:], V.shape[-2:]
+    core = (r1, r2) if S is None else tuple(S.shape[-2:])
     if core != (r1, r2) or (S is None and r1 != r2):
         hint = ""
-        if V.shape[0] == core[1] or (S is None and V.shape[0] == r1):
+        if core[1] == n or (S is None and n == r1):
             hint = "; V has shape (n, r), not (r, n): for Vh as svd returns it use LowRank.from_svd(U, s, Vh)"
-        shown = "None (identity)" if S is None else str(tuple(S.shape))
+        shown = "None (identity)" if S is None else str(core)
         raise ValueError(
             f"factors do not fit: U {(m, r1)}, S {shown}, V {(n, r2)}; expected U (m, r), S (r, r), V (n, r){hint}"
         )
-    if min(m, n, r1, r2) < 1:
-        raise ValueError(f"factors must not be empty, got U {(m, r1)} and V {(n, r2)}")
+    if 0 in U.shape or 0 in V.shape:
+        raise ValueError(f"factors must not be empty, got U {tuple(U.shape)} and V {tuple(V.shape)}")
     for name, a in given[1:]:
         if dtype_name(a.dtype) != dtype_name(U.dtype):
             raise TypeError(

@@ -19,6 +19,10 @@ _POINTS = 2000  # at most so many stored states are evaluated for a line
 
 def members(y: Any) -> list[tuple[str, Any]]:
     """The matrices of a state with their names: one without a name, or ``Y[0]``, ``Y[1]``, ..."""
+    if isinstance(y, LowRank) and y.ndim == 3:
+        raise TypeError(
+            "the states are stacks, and a picture shows one matrix at a time: plot solution.member(i)"
+        )
     return [(f"Y[{i}]", member) for i, member in enumerate(y)] if isinstance(y, list) else [("", y)]
 
 

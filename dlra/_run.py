@@ -17,12 +17,12 @@ from dlra import _checks as checks
 from dlra import integrators
 from dlra._step import rank_text, solve_error
 from dlra._stepping import AdaptiveSteps, FixedSteps, Taken, check_tolerance
-from dlra.backend import dtype_name, library, to_host
+from dlra.backend import H, dtype_name, library, to_host
 from dlra.checkpoint import Checkpoint, Clock, check_resume, check_same_run
 from dlra.errors import DlraWarning, SolveError, StageError
 from dlra.field import Field
 from dlra.integrators import StepResult
-from dlra.integrators._base import state_norm
+from dlra.integrators._base import state_norm, where_not_finite
 from dlra.lowrank import LowRank
 from dlra.semilinear import SemiLinear
 from dlra.solution import (
@@ -59,6 +59,11 @@ class Run:
         if self.dt is None and self.field.increments:
             raise ValueError(
                 "dt is missing: Increments has no local errors by which to choose steps; give dt=..."
+            )
+        if self.dt is None and len(self.Ys[0].shape) == 3 and not self.system:
+            raise ValueError(
+                "dt is missing: a stack is solved with given steps, the same for all members; give dt=..., or solve "
+                "for one member at a time to let each choose its steps"
             )
         if self.dt is None:
             self.tolerances: Any = [rtol, atol]
@@ -181,7 +186,9 @@ class Run:
         """Notice an unstable explicit run long before it overflows: three steps, each with a hundredfold norm."""
         norms = [*self._norms[-3:], state_norm(Ys)]
         if not math.isfinite(norms[-1]):
-            raise StageError(self.t + h, "end of step", "the solution blows up: its norm overflows")
+            raise StageError(
+                self.t + h, "end of step", f"the solution blows up: its norm overflows{where_not_finite(Ys)}"
+            )
         suspect = len(norms) == 4 and all(0 < 100 * a < b for a, b in itertools.pairwise(norms))
         if suspect and self.dt is not None and self.integrator.is_explicit(self.field):
             raise StageError(
@@ -436,7 +443,9 @@ def _description(Ys: tuple[Any, ...]) -> list[str]:
     for Y in Ys:
         if isinstance(Y, LowRank):
             U, S, V = (to_host(a) for a in Y.factors)
-            total = (np.cos(np.arange(len(U))) @ U) @ S @ (np.cos(np.arange(len(V))) @ V).conj()
+            left, right = (np.cos(np.arange(A.shape[-2]))[None, :] @ A for A in (U, V))
+            entries = left @ S @ H(right)
+            total = np.cos(np.arange(entries.size)) @ entries.ravel()
         else:
             total = np.cos(np.arange(math.prod(Y.shape))) @ to_host(Y).ravel()
         size = state_norm((Y,))

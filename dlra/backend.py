@@ -155,9 +155,9 @@ def tight(a: Array) -> float:
 
 
 def H(a: Array) -> Array:
-    """Return the conjugate transpose (the standard has no ``.mH``)."""
+    """Return the conjugate transpose of a matrix, or of each of a stack (the standard has no ``.mH``)."""
     if type(a) is np.ndarray:
-        return a.T.conj() if a.dtype.kind == "c" else a.T
+        return a.mT.conj() if a.dtype.kind == "c" else a.mT
     return namespace(a).conj(a).mT if is_complex(a) else a.mT
 
 
@@ -172,8 +172,10 @@ def conj(a: Array) -> Array:
 
 
 def eye(n: int, like: Array) -> Array:
-    """Return the n x n identity in the library, dtype and device of ``like``."""
-    return namespace(like).eye(n, dtype=like.dtype, device=device(like))
+    """Return the n x n identity in the library, dtype and device of ``like``; one for each of a stack."""
+    xp = namespace(like)
+    identity = xp.eye(n, dtype=like.dtype, device=device(like))
+    return identity if like.ndim == 2 else xp.broadcast_to(identity, (*like.shape[:-2], n, n))
 
 
 def zeros(shape: tuple[int, ...], like: Array) -> Array:
@@ -236,7 +238,7 @@ def replaced_at(a: Array, index: Any, values: Array) -> Array:
 
 def gaussian(like: Array, columns: int, seed: tuple[int, ...]) -> Array:
     """Return a Gaussian matrix with as many rows as ``like``, in its library; the same for the same seed."""
-    omega = np.random.default_rng(seed).standard_normal((like.shape[0], columns))
+    omega = np.random.default_rng(seed).standard_normal((like.shape[-2], columns))
     return from_host(omega.astype(dtype_name(like.dtype)), like)
 
 
@@ -299,6 +301,27 @@ def _smallest_norm(name: str) -> float:
     """The smallest norm whose square is free of underflow."""
     info = np.finfo(name)
     return math.sqrt(float(info.tiny) / float(info.eps))
+
+
+def norms(a: Array) -> Array:
+    """Return the Frobenius norms of a stack of matrices, as an array; free of overflow and underflow."""
+    xp = namespace(a)
+    if xp is np:
+        flat = np.reshape(a, (a.shape[0], -1))
+        plain = np.sqrt(np.vecdot(flat, flat).real)
+        if np.all((plain >= _smallest_norm(dtype_name(a.dtype))) & (plain < math.inf)):
+            return plain
+    largest = xp.max(abs(a), axis=(-2, -1))
+    scale = xp.where((largest > 0) & xp.isfinite(largest), largest, xp.ones_like(largest))
+    return scale * xp.linalg.matrix_norm(a / astype(scale, a.dtype)[..., None, None])
+
+
+def contiguous(a: Array) -> Array:
+    """Return ``a`` in C order; itself where it is so already."""
+    if memory_order(a) == "C":
+        return a
+    xp = namespace(a)
+    return xp.reshape(xp.reshape(a, (-1,)), a.shape)
 
 
 def memory_order(a: Array) -> str:

@@ -409,6 +409,10 @@ def diagnose(
     if check_int(max_states, "max_states") < 2:
         raise ValueError(f"max_states must be at least 2, the number of states to look at, got {max_states}")
     times, members = _trajectory(run)
+    if isinstance(members[0], LowRank) and members[0].ndim == 3:
+        raise TypeError(
+            "diagnose looks at one problem, and the states are stacks; give its own field and solution.member(i)"
+        )
     _, system = _checks.check_state(members[0])
     last, count = len(times) - 1, min(max_states, len(times))
     others = np.linspace(1, last, count - 1) if count > 2 else [last]

@@ -215,6 +215,11 @@ class Field:
             for Y in Ys
         )
         self._warned = False
+        if isinstance(F, (SemiLinear, Increments)) and len(Ys[0].shape) == 3 and not system:
+            raise TypeError(
+                f"{type(F).__name__} is a field for one matrix, but Y0 is a stack of {Ys[0].shape[0]}; give a plain F "
+                f"or dlra.factored(F), or solve for one member at a time"
+            )
         self.increments = isinstance(F, Increments)
         if self.increments and (system or not isinstance(Ys[0], LowRank)):
             raise TypeError("Increments is a field for one matrix; Y0 must be a single LowRank")

@@ -37,7 +37,7 @@ class Operand:
     """Base of the matrices that are not stored entry by entry: hands operators over, and refuses to densify."""
 
     __slots__ = ()
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     __array_priority__ = 1000.0
 
     def _apply(self, X: Array) -> Array:
@@ -67,20 +67,20 @@ class Operand:
         if function is np.shape:
             return self.shape
         if function is np.ndim:
-            return 2
+            return len(self.shape)
         module = getattr(function, "__module__", "").replace("numpy", "np", 1) or "np"
         known = function is np.linalg.norm and hasattr(self, "norm")
         self._refuse(f"{module}.{function.__name__}", "use Y.norm()" if known else "")
 
     def _refuse(self, what: str, remedy: str = "") -> Any:
-        m, n = self.shape
         if remedy:
             raise TypeError(f"{type(self).__name__} does not support {what}: {remedy}")
         sampled = (
             "" if isinstance(self, LazySum) else "use dlra.entrywise(f, Y) for a function of each entry, "
         )
+        size = " x ".join(map(str, self.shape))
         raise TypeError(
-            f"{type(self).__name__} does not support {what}, which needs all {m} x {n} entries: {sampled}apply it to "
+            f"{type(self).__name__} does not support {what}, which needs all {size} entries: {sampled}apply it to "
             f"Y.to_dense() (m n numbers), or give solve the plain function, without dlra.factored, which receives "
             f"the dense array"
         )
@@ -132,16 +132,16 @@ class LazySum(Operand):
     Parameters
     ----------
     terms : list of (scalar, matrix)
-        All of one shape (m, n).
+        All of one shape (m, n); in a sum with stacks (b, m, n) a single matrix counts for each of the b.
     """
 
     __slots__ = ("shape", "terms")
 
     def __init__(self, terms: list[tuple[Any, Any]]):
         self.terms = terms
-        self.shape = tuple(terms[0][1].shape)
-        for _, G in terms[1:]:
-            if tuple(G.shape) != self.shape:
+        self.shape = max((tuple(G.shape) for _, G in terms), key=len)
+        for _, G in terms:  # one matrix stands for each of a stack
+            if tuple(G.shape) != self.shape[-len(G.shape) :]:
                 raise ValueError(f"matrices in a sum need one shape, got {self.shape} and {kind(G)}")
 
     @property
@@ -231,7 +231,7 @@ def terms_of(G: Any) -> list[tuple[Any, Any]] | None:
     """Return G as the terms of a :class:`LazySum`, or None where it is no matrix."""
     if isinstance(G, LazySum):
         return G.terms
-    if isinstance(G, Operand) or is_sparse(G) or is_linear_operator(G) or (is_array(G) and G.ndim == 2):
+    if isinstance(G, Operand) or is_sparse(G) or is_linear_operator(G) or (is_array(G) and G.ndim in (2, 3)):
         return [(1.0, G)]
     return None
 
@@ -276,7 +276,16 @@ def apply(G: Any, X: Array) -> Array:
     """Return the array G X for a tall, thin array (or vector) X."""
     if isinstance(G, Operand):
         return G._apply(X)
-    return product(G, X) if is_array(G) else G @ X
+    return product(G, X) if is_array(G) else times(G, X)
+
+
+def times(G: Any, X: Array) -> Array:
+    """Return the array G X for a sparse matrix or an operator G, which may meet a stack X of shape (b, n, r)."""
+    if X.ndim < 3:
+        return G @ X
+    xp, (b, n, r) = namespace(X), X.shape
+    side_by_side = xp.reshape(xp.permute_dims(X, (1, 0, 2)), (n, b * r))
+    return xp.permute_dims(xp.reshape(G @ side_by_side, (G.shape[0], b, r)), (1, 0, 2))
 
 
 def apply_adjoint(G: Any, X: Array) -> Array:
@@ -284,11 +293,13 @@ def apply_adjoint(G: Any, X: Array) -> Array:
     if isinstance(G, Operand):
         return G._apply_adjoint(X)
     if is_sparse(G):
-        return G.T @ X if G.dtype.kind != "c" else conj(G.T @ conj(X))  # conjugates X rather than G
+        return (
+            times(G.T, X) if G.dtype.kind != "c" else conj(times(G.T, conj(X)))
+        )  # conjugates X rather than G
     if is_array(G):
         G, X = promoted(G, X)
-        return H(H(X) @ G) if X.ndim == 2 else conj(conj(X) @ G)
-    return adjoint(G) @ X
+        return H(H(X) @ G) if X.ndim > 1 else conj(conj(X) @ G)
+    return times(adjoint(G), X)
 
 
 def compressed(G: Any, U: Array, V: Array) -> Array:
@@ -340,9 +351,9 @@ def _sample(G: Any, indices: Array, axis: int) -> Array:
 def take(A: Array, indices: Any, axis: int) -> Array:
     """Return the rows (axis 0) or columns (axis 1) of an array with the given host indices or slice."""
     if isinstance(indices, slice):
-        return A[indices, :] if axis == 0 else A[:, indices]
+        return A[indices, ...] if axis == 0 else A[:, indices]
     if type(A) is np.ndarray:
-        return A[indices, :] if axis == 0 else A[:, indices]
+        return A[indices, ...] if axis == 0 else A[:, indices]
     xp = namespace(A)
 
     index = np.asarray(indices)

@@ -9,7 +9,7 @@ the rank of the input must be decided, columns count as dependent below ``10 eps
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -69,8 +69,10 @@ def orthonormalize(A: Array) -> Array:
     (2, 1)
     """
     _check_matrix(A, "A")
-    if A.shape[1] == 0:
+    if A.shape[-1] == 0:
         return A
+    if A.ndim == 3:
+        return _stacked().orthonormalize(A)
     if _is_tall(A[:, :0], A) and (Q := tall.augmented(A[:, :0], A)) is not None:
         return Q
     Q, R = qr(A)
@@ -105,13 +107,15 @@ def augment(U0: Array, X: Array) -> Array:
     """
     _check_matrix(U0, "U0")
     _check_matrix(X, "X")
-    if U0.shape[0] != X.shape[0]:
+    if U0.shape[:-1] != X.shape[:-1]:
         raise ValueError(
             f"U0 and X need the same number of rows, got U0 of shape {tuple(U0.shape)} and X of shape {tuple(X.shape)}"
         )
-    r = U0.shape[1]
-    if X.shape[1] == 0 or r >= U0.shape[0]:
+    r = U0.shape[-1]
+    if X.shape[-1] == 0 or (r >= U0.shape[0] and U0.ndim == 2):
         return U0
+    if U0.ndim == 3:
+        return _stacked().augment(U0, X)
     xp = namespace(U0, X)
     if _is_tall(U0, X) and (Q := tall.augmented(U0, X)) is not None:
         return Q
@@ -237,6 +241,8 @@ def svd_truncate(
 
     Where V is U, the very same array, S is Hermitian, and so is the result, again with one array for both.
     """
+    if S.ndim == 3:
+        return _stacked().svd_truncate(like, U, S, V, rtol, atol, min_rank, max_rank)
     if V is U:
         return _eigh_truncate(like, U, S, rtol, atol, min_rank, max_rank)
     P, s, Qh = svd(S)
@@ -267,6 +273,8 @@ def truncation_rank(
 
     A prescribed rank (no tolerance) is decided from shapes alone.
     """
+    if s.ndim == 2:
+        return _stacked().truncation_rank(s, rtol, atol, min_rank, max_rank)
     full = s.shape[0]
     sigma = to_host(s).astype(np.float64, copy=False)
     if rtol == 0 and atol == 0 and min_rank == max_rank:
@@ -306,48 +314,53 @@ def inner(U: Array, X: Array) -> Array:
 
 def _in_blocks(U: Array, X: Array) -> bool:
     """Whether a product of a tall U is faster in blocks of its rows."""
-    return type(U) is np.ndarray and U.size > _CACHED and U.shape[0] > 20 * U.shape[1] and tall.takes(U, X)
+    if not (type(U) is np.ndarray and U.size > _CACHED and U.ndim == X.ndim == 2):
+        return False
+    return U.shape[0] > 20 * U.shape[1] and tall.takes(U, X)
 
 
 def embed(S: Array, rows: int, columns: int) -> Array:
     """Return ``S`` in the leading corner of a rows x columns matrix of zeros."""
-    if S.shape == (rows, columns):
+    *stack, p, q = S.shape
+    if (p, q) == (rows, columns):
         return S
     xp = namespace(S)
     if xp is np:
-        padded = np.zeros((rows, columns), dtype=S.dtype)
-        padded[: S.shape[0], : S.shape[1]] = S
+        padded = np.zeros((*stack, rows, columns), dtype=S.dtype)
+        padded[..., :p, :q] = S
         return padded
-    below = zeros((rows - S.shape[0], S.shape[1]), S)
-    right = zeros((rows, columns - S.shape[1]), S)
-    return xp.concat((xp.concat((S, below), axis=0), right), axis=1)
+    below, right = zeros((*stack, rows - p, q), S), zeros((*stack, rows, columns - q), S)
+    return xp.concat((xp.concat((S, below), axis=-2), right), axis=-1)
 
 
 def block_diagonal(A: Array, B: Array) -> Array:
     """Return the block diagonal matrix of ``A`` and ``B``."""
-    (a0, a1), (b0, b1) = A.shape, B.shape
+    (*stack, a0, a1), (b0, b1) = A.shape, B.shape[-2:]
     xp = namespace(A, B)
     if xp is np:
-        out = np.zeros((a0 + b0, a1 + b1), dtype=A.dtype if A.dtype == B.dtype else np.result_type(A, B))
-        out[:a0, :a1] = A
-        out[a0:, a1:] = B
+        dtype = A.dtype if A.dtype == B.dtype else np.result_type(A, B)
+        out = np.zeros((*stack, a0 + b0, a1 + b1), dtype=dtype)
+        out[..., :a0, :a1] = A
+        out[..., a0:, a1:] = B
         return out
-    top = xp.concat((A, zeros((a0, b1), A)), axis=1)
-    return xp.concat((top, xp.concat((zeros((b0, a1), B), B), axis=1)), axis=0)
+    top = xp.concat((A, zeros((*stack, a0, b1), A)), axis=-1)
+    return xp.concat((top, xp.concat((zeros((*stack, b0, a1), B), B), axis=-1)), axis=-2)
 
 
 def qr(A: Array) -> tuple[Array, Array]:
     """Return the reduced Householder QR factorisation (Q: m x min(m, r), R: min(m, r) x r)."""
-    if tall.takes(A) and lapack.usable(A.size):
+    if A.ndim == 2 and tall.takes(A) and lapack.usable(A.size):
         return lapack.tall_qr(A) if A.size >= _LARGE and A.shape[0] > 16 * A.shape[1] else lapack.qr(A)
     Q, R = namespace(A).linalg.qr(A, mode="reduced")
     return Q, R
 
 
 def svd(A: Array) -> tuple[Array, Array, Array]:
-    """Return the reduced singular value decomposition (U, s descending, Vᴴ)."""
+    """Return the reduced singular value decomposition (U, s descending, Vᴴ), or those of a stack."""
+    if A.ndim == 3:
+        return svd_stack(A)
     if (
-        type(A) is np.ndarray and A.dtype.char in "fF" and lapack.usable(A.size)
+        type(A) is np.ndarray and A.ndim == 2 and A.dtype.char in "fF" and lapack.usable(A.size)
     ):  # NumPy works in double precision
         return lapack.svd(A)
     U, s, Vh = namespace(A).linalg.svd(A, full_matrices=False)
@@ -410,18 +423,25 @@ def _independent(Q: Array, R: Array, scale: float) -> Array:
 
 def _diagonal(xp: object, s: Array, like: Array) -> Array:
     """diag(s) in the dtype of ``like`` (s is real)."""
-    if xp is np:
+    if xp is np and s.ndim == 1:
         return np.diag(s).astype(like.dtype, copy=False)
     if s.dtype != like.dtype:
-        s = xp.astype(s, like.dtype)  # type: ignore[attr-defined]
-    return eye(s.shape[0], like) * s[None, :]
+        s = astype(s, like.dtype)
+    return eye(s.shape[-1], like) * s[..., None, :]
 
 
 def _check_matrix(A: Array, name: str) -> None:
     if not is_array(A):
         raise TypeError(f"{name} must be an array of shape (m, r), got {kind(A)}")
-    if A.ndim != 2:
+    if A.ndim not in (2, 3):
         raise ValueError(f"{name} must be a matrix of shape (m, r), got an array of shape {tuple(A.shape)}")
+
+
+def _stacked() -> Any:
+    """The functions for stacks of matrices, arrays of shape (b, m, r)."""
+    from dlra import _stacked
+
+    return _stacked
 
 
 from dlra._stacks import augment_stack, orthonormalize_stack, svd_stack  # noqa: E402 - they rest on the above

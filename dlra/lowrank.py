@@ -95,7 +95,7 @@ class LowRank(Operand):
     @staticmethod
     def _make(U: Array, S: Array | None, V: Array, orthonormal: int = 0) -> LowRank:
         """Wrap factors that are known to fit, without checks; ``orthonormal`` is 0, LEFT, RIGHT or BOTH."""
-        self = object.__new__(LowRank)
+        self = object.__new__(LowRank if U.ndim == 2 else _stacks().LowRankStack)
         self._U, self._S, self._V, self._orthonormal = U, S, V, orthonormal
         return self
 
@@ -175,7 +175,7 @@ class LowRank(Operand):
     @property
     def S(self) -> Array:
         """Core, shape (r, r); the identity where it was given as None."""
-        return eye(self._U.shape[1], self._U) if self._S is None else self._S
+        return eye(self._U.shape[-1], self._U) if self._S is None else self._S
 
     @property
     def V(self) -> Array:
@@ -201,7 +201,7 @@ class LowRank(Operand):
     def rank(self) -> int:
         """Number of columns of the factors (the smaller of the two for a rectangular core), an upper bound of
         the rank."""
-        return min(self._U.shape[1], self._V.shape[1])
+        return min(self._U.shape[-1], self._V.shape[-1])
 
     @property
     def dtype(self) -> Any:
@@ -323,7 +323,7 @@ class LowRank(Operand):
             return self._scaled(weak(other))
         if isinstance(other, LowRank):
             return _entrywise_product(self, other)
-        m, n = self.shape
+        m, n = self.shape[-2:]
         if is_array(other) and tuple(other.shape) == (m, 1):
             return _unified(other * self._U, self._S, self._V, self._orthonormal & RIGHT)
         if is_array(other) and tuple(other.shape) == (1, n):
@@ -358,6 +358,8 @@ class LowRank(Operand):
 
     def _times(self, B: Any) -> Any:
         if isinstance(B, LowRank):
+            if B.ndim != self.ndim:
+                return _repeated(self, B) @ _repeated(B, self)
             core = H(self._V) @ B._U
             core = core if self._S is None else self._S @ core
             return _unified(self._U, core if B._S is None else core @ B._S, B._V)
@@ -414,11 +416,11 @@ class LowRank(Operand):
         core = self._S if left is None or self._S is None else left @ self._S
         core = left if core is None else core
         if core is None:
-            return eye(U.shape[1], U) if right is None else right
+            return eye(U.shape[-1], U) if right is None else right
         return core if right is None else core @ right
 
     def __repr__(self) -> str:
-        return f"LowRank(shape={self.shape}, rank={self.rank}, dtype={dtype_name(self.dtype)})"
+        return f"{type(self).__name__}(shape={self.shape}, rank={self.rank}, dtype={dtype_name(self.dtype)})"
 
 
 _SWAPPED = (0, RIGHT, LEFT, BOTH)
@@ -449,13 +451,13 @@ class _Sum(LowRank):
 
     __slots__ = ("_factors", "_shape", "_terms")
     _factors: LowRank | None
-    _shape: tuple[int, int]
+    _shape: tuple[int, ...]
     _terms: list[LowRank]
 
     @staticmethod
-    def of(terms: list[LowRank], shape: tuple[int, int]) -> _Sum:
+    def of(terms: list[LowRank], shape: tuple[int, ...]) -> _Sum:
         """The sum of terms of this shape."""
-        self = object.__new__(_Sum)
+        self = object.__new__(_Sum if len(shape) == 2 else _stacks().StackSum)
         self._terms = terms
         self._shape = shape
         self._factors = None
@@ -468,7 +470,7 @@ class _Sum(LowRank):
             core = None
             if any(Y._S is not None for Y in terms):
                 core = functools.reduce(linalg.block_diagonal, [Y.S for Y in terms])
-            U, V = xp.concat([Y._U for Y in terms], axis=1), xp.concat([Y._V for Y in terms], axis=1)
+            U, V = xp.concat([Y._U for Y in terms], axis=-1), xp.concat([Y._V for Y in terms], axis=-1)
             self._factors = _unified(U, core, V)
         return self._factors
 
@@ -478,7 +480,7 @@ class _Sum(LowRank):
     _orthonormal = property(lambda self: 0)  # type: ignore[assignment]
 
     @property
-    def shape(self) -> tuple[int, int]:  # type: ignore[override]
+    def shape(self) -> tuple[Any, ...]:  # type: ignore[override]
         return self._shape
 
     @property
@@ -512,6 +514,13 @@ class _Sum(LowRank):
 _Sum.__name__ = "LowRank"  # what users see in messages
 
 
+def _stacks() -> Any:
+    """The module of the classes whose factors have three dimensions."""
+    from dlra import stack
+
+    return stack
+
+
 def _total(terms: list[Any]) -> Any:
     total = terms[0]
     for term in terms[1:]:
@@ -522,10 +531,21 @@ def _total(terms: list[Any]) -> Any:
 def _add(Y: LowRank, Z: LowRank) -> LowRank:
     shape = Y.shape
     if Z.shape != shape:
+        if Y.ndim != Z.ndim:
+            return _add(_repeated(Y, Z), _repeated(Z, Y))
         raise ValueError(f"LowRank matrices in a sum need one shape, got {shape} and {Z.shape}")
     terms = [*(Y._terms if isinstance(Y, _Sum) else (Y,)), *(Z._terms if isinstance(Z, _Sum) else (Z,))]
     namespace(terms[0]._U, terms[-1]._U)
     return _Sum.of(terms, shape)
+
+
+def _repeated(Y: LowRank, like: LowRank) -> LowRank:
+    """Y itself, or where ``like`` is a stack and Y is not, a stack with Y at each place."""
+    if like.ndim <= Y.ndim:
+        return Y
+    xp, b = namespace(Y._U), like.shape[0]
+    U, S, V = (None if a is None else xp.broadcast_to(a, (b, *a.shape)) for a in (Y._U, Y._S, Y._V))
+    return LowRank._make(U, S, V, Y._orthonormal)
 
 
 def any_factor(Y: LowRank) -> Array:
@@ -548,6 +568,7 @@ def library_of(G: Any, like: Array) -> str:
 
 def _entrywise_product(Y: LowRank, Z: LowRank) -> LowRank:
     """(U_Y S_Y V_Yᴴ) ∘ (U_Z S_Z V_Zᴴ) = (U_Y ⊙ U_Z)(S_Y ⊗ S_Z)(V_Y ⊙ V_Z)ᴴ with row-wise Kronecker products ⊙."""
+    Y, Z = _repeated(Y, Z), _repeated(Z, Y)
     if Y.shape != Z.shape:
         raise ValueError(
             f"LowRank matrices in an entrywise product need one shape, got {Y.shape} and {Z.shape}"
@@ -555,14 +576,14 @@ def _entrywise_product(Y: LowRank, Z: LowRank) -> LowRank:
     xp = namespace(Y._U, Z._U)
 
     def rowwise(A: Array, B: Array) -> Array:
-        return xp.reshape(A[:, :, None] * B[:, None, :], (A.shape[0], A.shape[1] * B.shape[1]))
+        return xp.reshape(A[..., :, None] * B[..., None, :], (*A.shape[:-1], A.shape[-1] * B.shape[-1]))
 
     core = None
     if Y._S is not None or Z._S is not None:
         SY, SZ = Y.S, Z.S
         core = xp.reshape(
-            SY[:, None, :, None] * SZ[None, :, None, :],
-            (SY.shape[0] * SZ.shape[0], SY.shape[1] * SZ.shape[1]),
+            SY[..., :, None, :, None] * SZ[..., None, :, None, :],
+            (*SY.shape[:-2], SY.shape[-2] * SZ.shape[-2], SY.shape[-1] * SZ.shape[-1]),
         )
     return _unified(rowwise(Y._U, Z._U), core, rowwise(Y._V, Z._V))
 
@@ -572,13 +593,13 @@ def _pick(factor: Array, index: Any, name: str) -> Array:
     if isinstance(index, slice):
         start, stop, step = index.indices(size)
         if step > 0:
-            return factor[start : max(start, stop) : step, :]
+            return factor[start : max(start, stop) : step, ...]
         return take(factor, np.arange(start, stop, step), 0)  # PyTorch has no negative steps
     if isinstance(index, (int, np.integer)) and not isinstance(index, bool):
         if not -size <= index < size:
             raise IndexError(f"{name} {index} is out of range for {size} {name}s")
         start = int(index) % size
-        return factor[start : start + 1, :]
+        return factor[start : start + 1, ...]
     indices = to_host(index) if is_array(index) else np.asarray(index)
     if indices.ndim != 1 or indices.dtype.kind not in "iub":
         raise TypeError(f"a {name} index must be an int, a slice or a vector of ints or bools, got {index!r}")
@@ -598,7 +619,7 @@ def _pick(factor: Array, index: Any, name: str) -> Array:
 def _check_product(A: Any, B: Any) -> None:
     """Raise the error that says why A @ B failed, where it is known."""
     a, b = getattr(A, "shape", None), getattr(B, "shape", None)
-    if a and b and a[-1] != b[0]:
+    if a and b and a[-1] != (b[-2] if len(b) > 1 else b[0]):
         raise ValueError(f"shapes do not fit in a product: {kind(A)} @ {kind(B)}")
     arrays = [any_factor(G) if isinstance(G, LowRank) else G for G in (A, B)]
     xp = namespace(*(a for a in arrays if is_array(a)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlra.backend import Array, from_host, is_array, kind, memory_order, namespace, to_host
+from dlra.backend import Array, contiguous, from_host, is_array, kind, memory_order, namespace, to_host
 from dlra.lowrank import LowRank
 
 if TYPE_CHECKING:
@@ -138,6 +138,32 @@ class Solution:
     def success(self) -> bool:
         """Whether the run reached its end or was stopped on request."""
         return self.status >= 0
+
+    def member(self, i: int) -> Solution:
+        """Return the solution of one member of a run whose states are stacks (:class:`dlra.LowRankStack`).
+
+        Its states are cut to their own ranks. Its ``errors``, evaluations and events are those of the whole run: the
+        norms over all members, which bound those of each.
+
+        Raises
+        ------
+        TypeError
+            The states are no stacks.
+        IndexError
+            There is no such member.
+        """
+        if isinstance(self.y_final, list) or getattr(self.y_final, "ndim", 2) != 3:
+            raise TypeError(
+                "member is for runs from a LowRankStack, and the states of this one are no stacks"
+            )
+        y = [Y[i] for Y in self.y]
+        return replace(
+            self,
+            y=y,
+            y_final=self.y_final[i],
+            rank=np.asarray([Y.rank for Y in y], dtype=np.int64) if y else self.rank,
+            y_events=[[Y[i] for Y in states] for states in self.y_events],
+        )
 
     def error_bound(self, mu: float, initial: float = 0.0) -> np.ndarray:
         """A-posteriori bound for the Frobenius norm of the error at the stored times, from the error budget.
@@ -338,8 +364,9 @@ def _unpack(a: np.ndarray, like: Array | None) -> Array:
 def compact(Y: Any) -> Any:
     """Y with every factor contiguous, so that a file can restore it bit for bit, strides included."""
     if isinstance(Y, LowRank):
-        U, S = _compact(Y._U), _compact(Y.S)
-        V = U if Y._V is Y._U else _compact(Y._V)
+        tidy = _compact if Y.ndim == 2 else contiguous
+        U, S = tidy(Y._U), tidy(Y.S)
+        V = U if Y._V is Y._U else tidy(Y._V)
         return Y if (U is Y._U and S is Y._S and V is Y._V) else LowRank._make(U, S, V, Y._orthonormal)
     return _compact(Y)
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from dlra import linalg, substeps
 from dlra.backend import Array, H, eps, hermitian_part, namespace, norm, weak, zeros
 from dlra.errors import DlraWarning
-from dlra.integrators._equations import Equation, cores_of, one_sided
+from dlra.integrators._equations import Equation, cores_of, of_stack, one_sided
 from dlra.integrators._protocol import Ask, StepResult, Steps
 from dlra.lowrank import BOTH, LowRank
 
@@ -29,6 +29,8 @@ class Integrator(ABC):
     moves_bases: ClassVar[bool] = True
     takes_increments: ClassVar[bool] = False
     """Whether integrals of F over the step do instead of values (:class:`dlra.Increments`)."""
+    takes_stacks: ClassVar[bool] = False
+    """Whether the state may be a :class:`dlra.LowRankStack`."""
     keeps_symmetry: ClassVar[bool] = False
     """Whether states stay Hermitian under a symmetric field, so that one side needs to be computed only."""
 
@@ -59,6 +61,8 @@ class Integrator(ABC):
 
     def check(self, Ys: Members, field: Any) -> None:
         """Raise an error, or warn, where the options do not fit the state or the field. Called once before a run."""
+        if any(isinstance(Y, LowRank) and Y.ndim == 3 for Y in Ys):
+            check_stack(self)
         if field.increments and not self.takes_increments:
             raise TypeError(
                 f"{type(self).__name__} needs values of F, but Increments gives integrals only; use BUG, AugmentedBUG, "
@@ -147,8 +151,10 @@ class RankAdaptive(Integrator):
                     DlraWarning,
                     stacklevel=4,
                 )
-            if isinstance(Y, LowRank) and min_rank > min(Y.shape):
-                raise ValueError(f"min_rank must not exceed min(m, n) = {min(Y.shape)} of Y0, got {min_rank}")
+            if isinstance(Y, LowRank) and min_rank > min(Y.shape[-2:]):
+                raise ValueError(
+                    f"min_rank must not exceed min(m, n) = {min(Y.shape[-2:])} of Y0, got {min_rank}"
+                )
         super().check(Ys, field)
 
     @property
@@ -190,6 +196,25 @@ class RankAdaptive(Integrator):
         return list(zip(*columns, strict=True))
 
 
+def check_stack(integrator: Integrator) -> None:
+    """Raise a TypeError where the method, or its substep, does not advance stacks."""
+    from dlra.integrators import _METHODS
+
+    name = type(integrator).__name__
+    if not integrator.takes_stacks:
+        known = [cls.__name__ for cls in _METHODS.values() if cls.takes_stacks]
+        raise TypeError(
+            f"{name} advances one matrix at a time, and Y0 is a LowRankStack; methods for stacks are {', '.join(known)}"
+        )
+    if isinstance(integrator, WithSubstep):
+        substep = substeps.resolve(integrator.substep)
+        if not isinstance(substep, (substeps.RungeKutta, substeps.Auto)):
+            raise TypeError(
+                f"substep={integrator.substep!r} advances one matrix at a time, and Y0 is a LowRankStack; "
+                f'substeps for stacks are "euler", "heun", "rk4" and "auto" (rk4)'
+            )
+
+
 def augmented(Ys: Members, dK: list[Array], dL: list[Array]) -> Members:
     """Carry Ys into the bases Û = [U₀ | ·] ∋ dK and V̂ = [V₀ | ·] ∋ dL, unchanged: Ŝ = [[S₀, 0], [0, 0]].
 
@@ -201,7 +226,7 @@ def augmented(Ys: Members, dK: list[Array], dL: list[Array]) -> Members:
         if isinstance(Y, LowRank):
             U = linalg.augment(Y._U, next(left))
             V = U if one_sided(Y) else linalg.augment(Y._V, next(right))
-            Y = LowRank._make(U, linalg.embed(Y.S, U.shape[1], V.shape[1]), V, BOTH)
+            Y = LowRank._make(U, linalg.embed(Y.S, U.shape[-1], V.shape[-1]), V, BOTH)
         out.append(Y)
     return tuple(out)
 
@@ -218,12 +243,12 @@ def parallel_cores(
     cores = []
     for Y, Z, core in zip(Ys, Y_hat, S, strict=True):
         if isinstance(Y, LowRank):
-            p, q = core.shape
-            below = H(Z._U[:, p:]) @ next(left)
-            beside = H(below) if one_sided(Y) else H(next(right)) @ Z._V[:, q:]
+            *stack, p, q = core.shape
+            below = H(Z._U[..., p:]) @ next(left)
+            beside = H(below) if one_sided(Y) else H(next(right)) @ Z._V[..., q:]
             xp = namespace(core)
-            zero = zeros((below.shape[0], beside.shape[1]), core)
-            core = xp.concat((xp.concat((core, beside), axis=1), xp.concat((below, zero), axis=1)), axis=0)
+            zero = zeros((*stack, below.shape[-2], beside.shape[-1]), core)
+            core = xp.concat((xp.concat((core, beside), axis=-1), xp.concat((below, zero), axis=-1)), axis=-2)
         cores.append(core)
     return cores
 
@@ -238,6 +263,11 @@ def truncated_to(Y: Any, Z: Any) -> Any:
 def state_norm(Ys: Members) -> float:
     """‖Y‖ over all members, low-rank ones with orthonormal factors."""
     return math.hypot(*map(norm, cores_of(Ys)))
+
+
+def where_not_finite(Ys: Members) -> str:
+    """Name the members of a stack whose norms are not finite; an empty string for other states."""
+    return of_stack(Ys[0]._U, Ys[0].S) if isinstance(Ys[0], LowRank) else ""
 
 
 def with_cores(Ys: Members, cores: list[Array]) -> Members:
@@ -267,7 +297,7 @@ def normal_component(Ys: Members, slopes: list[Array] | None) -> float:
     if slopes is None:
         return math.nan
     parts = [
-        norm(F[Y._U.shape[1] :, Y._V.shape[1] :])
+        norm(F[..., Y._U.shape[-1] :, Y._V.shape[-1] :])
         for Y, F in zip(Ys, slopes, strict=True)
         if isinstance(Y, LowRank)
     ]

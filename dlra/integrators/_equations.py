@@ -95,7 +95,9 @@ class Equation:
         slopes = self._project(values, rest)
         for slope in slopes:
             if not all_finite(slope):
-                raise StageError(t, self.stage, "F produced NaN or infinite values")
+                Y = next(iter(self.lift(self.X)))
+                which = of_stack(Y._U, slope) if isinstance(Y, LowRank) else ""
+                raise StageError(t, self.stage, f"F produced NaN or infinite values{which}")
         return slopes
 
     def first(self, t: float, rest: bool = False) -> list[Array] | None:
@@ -205,6 +207,15 @@ def s_equation(Ys: Members, field: Any, start: Members | None = None, backward: 
         [one_sided(Y) for Y in Ys],
         _increments(field),
     )
+
+
+def of_stack(like: Array, A: Array) -> str:
+    """Name the members of a stack (``like`` is a factor of it) for which A has a norm that is not finite."""
+    if like.ndim == 2:
+        return ""
+    from dlra._stacked import members, not_finite
+
+    return f" in {members(not_finite(A))} of the stack"
 
 
 def _constant(field: Any) -> bool:

@@ -13,7 +13,7 @@ from dlra import linalg, substeps
 from dlra.backend import Array, H, all_finite, eye, hermitian_part, namespace, norm
 from dlra.errors import StageError
 from dlra.integrators._base import Members, RankAdaptive
-from dlra.integrators._equations import one_sided
+from dlra.integrators._equations import of_stack, one_sided
 from dlra.lowrank import BOTH, LowRank
 
 Weights = Sequence[float]
@@ -68,7 +68,8 @@ def stage(i: int) -> str:
 def checked(t: float, i: int, *arrays: Array) -> None:
     """Raise a StageError unless all arrays, got from a value of F, are finite."""
     if not all(map(all_finite, arrays)):
-        raise StageError(t, stage(i), "F produced NaN or infinite values")
+        which = next((of_stack(A, A) for A in arrays if A.ndim == 3 and not all_finite(A)), "")
+        raise StageError(t, stage(i), f"F produced NaN or infinite values{which}")
 
 
 def tangent_vector(Y: LowRank, C: Array, R: Array, X: Array) -> LowRank:
@@ -81,17 +82,15 @@ def tangent_vector(Y: LowRank, C: Array, R: Array, X: Array) -> LowRank:
     xp = namespace(U)
     inner = H(U) @ C
     K = C - U @ inner
-    left = xp.concat((U, K), axis=1)
+    left = xp.concat((U, K), axis=-1)
     if one_sided(Y):
         right, M = left, hermitian_part(2 * inner - X)
     else:
         outer = H(V) @ R
-        right, M = xp.concat((V, R - V @ outer), axis=1), inner + H(outer) - X
-    r1, r2 = M.shape
-    identity = eye(r1 + r2, U)
-    core = xp.concat(
-        (xp.concat((M, identity[:r1, :r1]), axis=1), linalg.embed(identity[:r2, :r2], r2, r1 + r2)), axis=0
-    )
+        right, M = xp.concat((V, R - V @ outer), axis=-1), inner + H(outer) - X
+    r1, r2 = M.shape[-2:]
+    above = xp.concat((M, eye(r1, U)), axis=-1)
+    core = xp.concat((above, linalg.embed(eye(r2, U), r2, r1 + r2)), axis=-2)
     return LowRank._make(left, core, right)
 
 
@@ -131,14 +130,14 @@ def low_rank_sum(
     used = [k for k in range(len(terms)) if any(row[k] for row in rows)]
     blocks = [[row[k] * terms[k].S for k in used] for row in rows]
     if used[:2] == [0, 1] and tangent:
-        blocks = [[linalg.embed(y, *z.shape) + z, *rest] for y, z, *rest in blocks]
+        blocks = [[linalg.embed(y, *z.shape[-2:]) + z, *rest] for y, z, *rest in blocks]
         used = used[1:]
     xp = namespace(Y._U)
-    Q, R = linalg.qr(xp.concat([terms[k]._U for k in used], axis=1))
+    Q, R = linalg.qr(xp.concat([terms[k]._U for k in used], axis=-1))
     if one_sided(Y):
-        P, right = Q, H(Q) @ xp.concat([terms[k]._V for k in used], axis=1)
+        P, right = Q, H(Q) @ xp.concat([terms[k]._V for k in used], axis=-1)
     else:
-        P, right = linalg.qr(xp.concat([terms[k]._V for k in used], axis=1))
+        P, right = linalg.qr(xp.concat([terms[k]._V for k in used], axis=-1))
     cores = [R @ reduce(linalg.block_diagonal, cores) @ H(right) for cores in blocks]
     if one_sided(Y):
         cores = [hermitian_part(core) for core in cores]
@@ -148,7 +147,7 @@ def low_rank_sum(
 
 def _factorised(Y: LowRank, A: Array) -> tuple[LowRank, Array]:
     """A dense matrix with the bases and the small core that the truncation asks for."""
-    m, n = A.shape
+    m, n = A.shape[-2:]
     if one_sided(Y):
         identity = eye(m, A)
         return LowRank._make(identity, None, identity, BOTH), hermitian_part(A)

@@ -59,6 +59,7 @@ class AugmentedBUG(RankAdaptive, WithSubstep):
     order: ClassVar[int] = 1
     takes_increments: ClassVar[bool] = True
     keeps_symmetry: ClassVar[bool] = True
+    takes_stacks: ClassVar[bool] = True
 
     def step(self, t: float, h: float, Ys: Members, field: Any) -> Steps[StepResult]:
         F0 = yield from known_start(t, Ys, field)

@@ -32,6 +32,7 @@ class Galerkin(WithSubstep):
     moves_bases: ClassVar[bool] = False
     takes_increments: ClassVar[bool] = True
     keeps_symmetry: ClassVar[bool] = True
+    takes_stacks: ClassVar[bool] = True
 
     def step(self, t: float, h: float, Ys: Members, field: Any) -> Steps[StepResult]:
         s = s_equation(Ys, field)

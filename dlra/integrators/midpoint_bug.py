@@ -64,6 +64,7 @@ class MidpointBUG(RankAdaptive, WithSubstep):
     name: ClassVar[str] = "midpoint-bug"
     order: ClassVar[int] = 2
     keeps_symmetry: ClassVar[bool] = True
+    takes_stacks: ClassVar[bool] = True
 
     bases: str = "3r"
 
@@ -100,4 +101,4 @@ def _in_bases(Y: LowRank, Y_m: LowRank, F_m: Any, h: float) -> LowRank:
     """Y₀ in the bases [U₀, U_m, h F_m V_m] and [V₀, V_m, h F_mᴴ U_m]."""
     U = linalg.augment(linalg.augment(Y._U, Y_m._U), h * (F_m @ Y_m._V))
     V = U if one_sided(Y) else linalg.augment(linalg.augment(Y._V, Y_m._V), h * (F_m.H @ Y_m._U))
-    return LowRank._make(U, linalg.embed(Y.S, U.shape[1], V.shape[1]), V, BOTH)
+    return LowRank._make(U, linalg.embed(Y.S, U.shape[-1], V.shape[-1]), V, BOTH)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
+from dlra.backend import norms, to_host
 from dlra.integrators._base import (
     Members,
     RankAdaptive,
@@ -66,6 +69,7 @@ class ParallelBUG(RankAdaptive, WithSubstep):
     order: ClassVar[int] = 1
     takes_increments: ClassVar[bool] = True
     keeps_symmetry: ClassVar[bool] = True
+    takes_stacks: ClassVar[bool] = True
 
     c: float = 1.0
 
@@ -102,9 +106,13 @@ class ParallelBUG(RankAdaptive, WithSubstep):
         rtol, atol, _, max_rank = options
         if not isinstance(Y, LowRank) or (rtol == 0 and atol == 0):
             return False
-        room = 2 * Y.rank <= min(*Y.shape, *(() if max_rank is None else (max_rank,)))
+        room = 2 * Y.rank <= min(*Y.shape[-2:], *(() if max_rank is None else (max_rank,)))
         if not room or Y_hat.rank == Y.rank:
             return False
+        if Y.ndim == 3:  # the worst member decides
+            theta = np.maximum(atol, rtol * to_host(Y1.norm()))
+            missed = abs(h) * to_host(norms(slope[..., Y.rank :, Y.rank :])) > self.c * theta
+            return Y1.rank == 2 * Y.rank or bool(missed.any())
         theta = max(atol, rtol * Y1.norm())
         normal = 0.0 if slope is None else normal_component((Y,), [slope])
         return Y1.rank == 2 * Y.rank or abs(h) * normal > self.c * theta

@@ -51,6 +51,7 @@ class ProjectedRungeKutta(ExplicitRungeKutta):
 
     name: ClassVar[str] = "projected-runge-kutta"
     tangent: ClassVar[bool] = True
+    takes_stacks: ClassVar[bool] = True
 
     def step(self, t: float, h: float, Ys: Members, field: Any) -> Steps[StepResult]:
         scheme, Zs = self.scheme, []

@@ -63,6 +63,7 @@ class ProjectorSplitting(WithSubstep):
     """
 
     name: ClassVar[str] = "projector-splitting"
+    takes_stacks: ClassVar[bool] = True
 
     takes_increments: ClassVar[bool] = True
 

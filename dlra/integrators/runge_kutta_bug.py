@@ -52,6 +52,7 @@ class RungeKuttaBUG(ExplicitRungeKutta):
     """
 
     name: ClassVar[str] = "runge-kutta-bug"
+    takes_stacks: ClassVar[bool] = True
 
     def step(self, t: float, h: float, Ys: Members, field: Any) -> Steps[StepResult]:
         scheme, Y_hat, Fs = self.scheme, Ys, []

@@ -62,6 +62,7 @@ class SecondOrderParallelBUG(RankAdaptive, WithSubstep):
     name: ClassVar[str] = "second-order-parallel-bug"
     order: ClassVar[int] = 2
     keeps_symmetry: ClassVar[bool] = True
+    takes_stacks: ClassVar[bool] = True
 
     bases: str = "4r"
 
