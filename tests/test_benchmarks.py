@@ -244,17 +244,11 @@ def test_memory_of_a_long_run():
 
 @pytest.mark.parametrize(
     ("ratios", "expected"),
-    [([0.5, 2.0, 8.0], 64.0), ([2.0, 3.0, 8.0], 0.0), ([0.1, 0.2, 0.9], None), ([2.0, 0.5, 8.0], 2 ** (6.5 + 0.0 + 1))],
+    [([0.5, 2.0, 8.0], 2.0**6), ([2.0, 3.0, 8.0], 0.0), ([0.1, 0.2, 0.9], None), ([0.5, 2.0, 0.5, 2.0], 2.0**10)],
 )  # fmt: skip
-def test_crossover(ratios, expected):
-    sizes = [2**5, 2**7, 2**9]
-    found = whole_runs.crossover(sizes, ratios)
-    if expected is None or expected == 0:
-        assert found == expected
-    elif ratios[0] < 1:
-        assert found == pytest.approx(expected)
-    else:  # what comes after the last crossing counts
-        assert sizes[1] < found < sizes[2]
+def test_crossover_is_the_last_one(ratios, expected):
+    found = whole_runs.crossover([2**5, 2**7, 2**9, 2**11][: len(ratios)], ratios)
+    assert found == (None if expected is None else pytest.approx(expected))
 
 
 def test_crossover_in_words():
