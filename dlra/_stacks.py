@@ -27,6 +27,9 @@ from dlra.kernels import _compiled
 _WIDEST = {"float32": 80, "float64": 44, "complex64": 48, "complex128": 26}
 """Size of square matrices up to which singular values by compiled code take less time than those of LAPACK."""
 
+_TALL = 200
+"""Number of rows beyond which NumPy arrays are augmented one by one."""
+
 _LEAST_USE = 0.6
 """Part of the lanes of a vector that a stack must fill."""
 
@@ -155,6 +158,8 @@ def augment_stack(U0: Array, X: Array) -> Array:
         kernel = _compiled.module("batched")
         if kernel is not None:
             return kernel.basis(U0, X)
+    if type(X) is np.ndarray and m > _TALL:
+        return _one_by_one(U0, X)
     return augmented(U0, X)
 
 
@@ -171,6 +176,18 @@ def augmented(U0: Array, X: Array) -> Array:
     else:
         new = new - U0 @ lost
     return xp.concat((U0, new), axis=2)
+
+
+def _one_by_one(U0: np.ndarray, X: np.ndarray) -> np.ndarray:
+    """As :func:`augmented`, by :func:`dlra.linalg.augment` for members of which it drops nothing."""
+    from dlra import linalg  # which takes this module's functions
+
+    X = _unit_columns(X)
+    Q = np.empty((*X.shape[:2], U0.shape[2] + X.shape[2]), X.dtype)
+    for i in range(Q.shape[0]):
+        basis = linalg.augment(U0[i], X[i])
+        Q[i] = basis if basis.shape == Q.shape[1:] else augmented(U0[i : i + 1], X[i : i + 1])[0]
+    return Q
 
 
 def _householder(A: Array) -> Array:

@@ -198,6 +198,22 @@ def test_bases_of_any_shape_and_dependence(b, r, k, more, dtype, seed):
         check_basis(U0, X, answer(U0, X))
 
 
+@pytest.mark.parametrize("layout", ["plain", *LAYOUTS])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_tall_members(dtype, layout, rng):
+    """One of them depends on itself, one lies in the span of U0, one is zero."""
+    U0 = np.stack([random_orthonormal(rng, 900, 3, dtype) for _ in range(5)])
+    X = normal(rng, (5, 900, 4), dtype)
+    X[1, :, 2] = X[1, :, 0]
+    X[2] = U0[2] @ normal(rng, (3, 4), dtype)
+    X[3] = 0
+    X[4, :, 1] *= np.asarray(SCALES[single(dtype)][0], dtype)
+    put = LAYOUTS.get(layout, np.asarray)
+    check_basis(U0, X, linalg.augment_stack(put(U0), put(X)))
+    Q = linalg.orthonormalize_stack(put(X))
+    assert orthonormality(Q) <= 30 * eps(dtype) and Q.shape == X.shape
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_what_the_same_column_leaves_again_and_again(dtype, rng):
     """Each copy leaves the square of roundoff more: below the squares that numbers can hold."""
