@@ -255,5 +255,8 @@ def summary() -> None:
         notes.add(f"{machine['processor']}, {machine['blas']}, {threads}")
         if record["quick"]:
             notes.add("quick runs, whose numbers mean little")
+    if not rows:
+        (folder / "headlines.md").write_text("Nothing has been measured.\n")
+        return
     text = pages.table(["what", "measured", "goal", "", "page"], rows) + f"\nOn {'; '.join(sorted(notes))}.\n"
     (folder / "headlines.md").write_text(text)
