@@ -215,12 +215,19 @@ def test_tall_members(dtype, layout, rng):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_what_the_same_column_leaves_again_and_again(dtype, rng):
-    """Each copy leaves the square of roundoff more: below the squares that numbers can hold."""
-    X = np.repeat(normal(rng, (8, 30, 1), dtype), 25, axis=2)
-    U0 = np.stack([random_orthonormal(rng, 30, 2, dtype) for _ in range(8)])
+def test_what_earlier_columns_leave_far_below_roundoff(dtype, rng):
+    """Its square is a number of few digits, or none."""
+    left = 1e-21 if single(dtype) == "float32" else 1e-161
+    X = np.zeros((16, 6, 3), dtype)
+    X[:, 0, :] = 1
+    X[:, 1, 1] = left
+    X[:, 2, 2] = left * 1e-5
+    U0 = np.zeros((16, 6, 0), dtype)
     for answer in (batched.basis, _stacks.augmented):
         check_basis(U0, X, answer(U0, X))
+    X = np.repeat(normal(rng, (16, 30, 1), dtype), 25, axis=2)
+    U0 = np.stack([random_orthonormal(rng, 30, 2, dtype) for _ in range(16)])
+    check_basis(U0, X, batched.basis(U0, X))
 
 
 @given(members, sizes, sizes, dtypes, st.integers(0, 2**32 - 1))
