@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from dlra._checks import orthonormal, rank_of
 from dlra.backend import all_finite, eps, gaussian, norm
@@ -13,6 +16,7 @@ from dlra.errors import DlraWarning, SolveError, StageError
 from dlra.field import CallError, Field, operands_hint
 from dlra.integrators import Ask, Integrator, StepResult, drive, one_sided
 from dlra.integrators._equations import cores_of
+from dlra.kernels.threads import one_thread
 from dlra.lowrank import LowRank
 from dlra.solution import compact
 
@@ -20,6 +24,9 @@ REMEDY = (
     "If the step is too large for an explicit substep, reduce dt, or declare the stiff linear part with "
     'dlra.SemiLinear(A, B, G) and use substep="exponential"'
 )
+
+SMALL = 1000
+"""Rows and columns up to which a step, F included, runs on one BLAS thread."""
 
 
 def evaluate(field: Field, ask: Ask, *, first: bool = False) -> tuple[Any, ...]:
@@ -83,7 +90,8 @@ def advance(
         return values
 
     try:
-        result = drive(integrator.step(t, h, Ys, field), answer)
+        with few_threads(Ys):
+            result = drive(integrator.step(t, h, Ys, field), answer)
     except InputError as error:
         raise error.args[0] from error.args[0].__cause__
     except (StageError, DlraWarning):  # a warning that was made an error stays what it is
@@ -95,6 +103,14 @@ def advance(
     return replace(
         result, Ys=tuple(compact(orthonormal(Y) if isinstance(Y, LowRank) else Y) for Y in result.Ys)
     )
+
+
+def few_threads(Ys: tuple[Any, ...]) -> AbstractContextManager[None]:
+    """The threads of BLAS that suit a state: one for matrices whose products gain nothing from more."""
+    arrays = [Y._U if isinstance(Y, LowRank) else Y for Y in Ys]
+    if type(arrays[0]) is not np.ndarray:
+        return nullcontext()
+    return one_thread(all(max(Y.shape, default=0) <= SMALL for Y in Ys))
 
 
 def check_symmetry(Ys: tuple[Any, ...], values: tuple[Any, ...]) -> None:

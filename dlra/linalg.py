@@ -68,7 +68,7 @@ def orthonormalize(A: Array) -> Array:
     >>> orthonormalize(np.asarray([[3.0, 6.0], [4.0, 8.0]])).shape
     (2, 1)
     """
-    _check_matrix(A, "A")
+    A = _checked(A, "A")
     if A.shape[-1] == 0:
         return A
     if A.ndim == 3:
@@ -105,8 +105,7 @@ def augment(U0: Array, X: Array) -> Array:
     :func:`complement`, which needs products only. A Cholesky factorisation of [U0 | X] would lose orthogonality: its
     condition number grows as X tends to zero.
     """
-    _check_matrix(U0, "U0")
-    _check_matrix(X, "X")
+    U0, X = _checked(U0, "U0"), _checked(X, "X")
     if U0.shape[:-1] != X.shape[:-1]:
         raise ValueError(
             f"U0 and X need the same number of rows, got U0 of shape {tuple(U0.shape)} and X of shape {tuple(X.shape)}"
@@ -158,8 +157,14 @@ def complement(W: Array, Q: list[Array]) -> Array:
     What is roundoff of W (below 10 eps ‖W‖) is left out. Directions that the first projection leaves small are
     scaled up before the second one cleans them.
     """
-    smallest = 10 * eps(W) * norm(W)
-    W = _orthonormal_range(_orthogonalized(W, Q), smallest)
+    size = norm(W)
+    if not math.isfinite(size):
+        raise ValueError(
+            "the matrix to orthonormalise contains NaN or infinite values, or its norm overflows"
+        )
+    if size > 0 and not eps(W) < size < 1 / eps(W):  # so that no square that counts overflows or vanishes
+        W, size = W / size, 1.0
+    W = _orthonormal_range(_orthogonalized(W, Q), 10 * eps(W) * size)
     return W if W.shape[1] == 0 else _unit_columns(_orthogonalized(W, Q), 0.5)
 
 
@@ -349,6 +354,7 @@ def block_diagonal(A: Array, B: Array) -> Array:
 
 def qr(A: Array) -> tuple[Array, Array]:
     """Return the reduced Householder QR factorisation (Q: m x min(m, r), R: min(m, r) x r)."""
+    A = _native(A)
     if A.ndim == 2 and tall.takes(A) and lapack.usable(A.size):
         return lapack.tall_qr(A) if A.size >= _LARGE and A.shape[0] > 16 * A.shape[1] else lapack.qr(A)
     Q, R = namespace(A).linalg.qr(A, mode="reduced")
@@ -430,11 +436,18 @@ def _diagonal(xp: object, s: Array, like: Array) -> Array:
     return eye(s.shape[-1], like) * s[..., None, :]
 
 
-def _check_matrix(A: Array, name: str) -> None:
+def _checked(A: Array, name: str) -> Array:
+    """The matrix ``A``, in the byte order of the machine."""
     if not is_array(A):
         raise TypeError(f"{name} must be an array of shape (m, r), got {kind(A)}")
     if A.ndim not in (2, 3):
         raise ValueError(f"{name} must be a matrix of shape (m, r), got an array of shape {tuple(A.shape)}")
+    return _native(A)
+
+
+def _native(A: Array) -> Array:
+    """A NumPy array in the byte order of the machine."""
+    return A if type(A) is not np.ndarray or A.dtype.isnative else A.astype(A.dtype.newbyteorder("="))
 
 
 def _stacked() -> Any:

@@ -11,17 +11,22 @@ Sci. Comput. 23 (2002) 2165-2182).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from dlra.backend import H, eps
-from dlra.kernels import lapack
+from dlra.kernels import lapack, threads
 
 _PRODUCT = 1_000_000
 """Multiplications in the product of a block: up to there OpenBLAS does without copies of its operands."""
 _CACHED = 60_000
 """Most entries of a block: half of a second-level cache of a megabyte."""
+_SHARED = 1_000_000
+"""Entries of a matrix from which on several threads visit it."""
+_SHORT = 2000
+"""Rows below which Householder QR is faster where columns are nearly dependent."""
 _ROUNDS = 8
 _SAFE = {"f": (1e-20, 1e20), "d": (1e-200, 1e200)}
 """Bounds of ‖X‖², by precision, within which squares of what counts neither overflow nor vanish."""
@@ -35,7 +40,7 @@ def takes(A: object, B: object = None) -> bool:
 
 
 def augmented(U0: np.ndarray, X: np.ndarray) -> np.ndarray | None:
-    """[U₀ | Q] with an orthonormal basis Q of the part of X orthogonal to U₀; None where X defeats the method.
+    """[U₀ | Q] with an orthonormal basis Q of the part of X orthogonal to U₀; None where another way is better.
 
     Parameters
     ----------
@@ -51,7 +56,8 @@ def augmented(U0: np.ndarray, X: np.ndarray) -> np.ndarray | None:
     """
     r, k = U0.shape[1], X.shape[1]
     Z = np.empty((X.shape[0], r + k), dtype=X.dtype)
-    gram = _loaded(Z, U0, X, 0)
+    exponent = 0
+    gram = _loaded(Z, U0, X, exponent)
     size = _squared(gram[r:])
     low, high = _SAFE[X.dtype.char.lower()]
     if not low < size < high:
@@ -60,27 +66,33 @@ def augmented(U0: np.ndarray, X: np.ndarray) -> np.ndarray | None:
             raise ValueError("X contains NaN or infinite values")
         if largest == 0:
             return U0
-        gram = _loaded(Z, U0, X, -math.frexp(largest)[1])
+        exponent = -math.frexp(largest)[1]
+        gram = _loaded(Z, U0, X, exponent)
         size = _squared(gram[r:])
     if not np.isfinite(gram).all():
         raise ValueError("U0 contains NaN or infinite values")
-    count = _orthonormalized(Z, r, gram, 10 * eps(X) * math.sqrt(size))
+    smallest = 8 * eps(X) * math.sqrt(size)
+    count = _orthonormalized(Z, r, gram, smallest, triangular=True)
+    if count is None and X.shape[0] >= _SHORT:
+        count = _orthonormalized(Z, r, _loaded(Z, U0, X, exponent), smallest, triangular=False)
     return None if count is None else Z[:, :count]
 
 
 def product(U: np.ndarray, P: np.ndarray) -> np.ndarray:
     """U P for tall U and small P."""
     out = np.empty((U.shape[0], P.shape[1]), dtype=U.dtype)
-    for rows in _blocks_of_rows(*U.shape):
+
+    def visit(rows: slice, part: int) -> None:
         np.matmul(U[rows], P, out=out[rows])
+
+    _visited(visit, *U.shape)
     return out
 
 
 def inner(U: np.ndarray, X: np.ndarray) -> np.ndarray:
     """UᴴX for tall U and X, summed up in double precision."""
     gram = _Gram(U.shape[1], X.shape[1], U.dtype)
-    for rows in _blocks_of_rows(U.shape[0], max(U.shape[1], X.shape[1])):
-        gram.add(U[rows], X[rows])
+    _visited(lambda rows, part: gram.add(part, U[rows], X[rows]), U.shape[0], max(U.shape[1], X.shape[1]))
     return gram.value.astype(U.dtype, copy=False)
 
 
@@ -88,22 +100,30 @@ def rotated(U: np.ndarray, P: np.ndarray, tolerance: float) -> np.ndarray:
     """U P for tall U and small P; Q (3 I - QᴴQ) / 2 in the place of Q = U P where ‖QᴴQ - I‖ > ``tolerance``."""
     k = P.shape[1]
     Q, gram = np.empty((U.shape[0], k), dtype=U.dtype), _Gram(k, k, U.dtype)
-    for rows in _blocks_of_rows(*U.shape):
+
+    def visit(rows: slice, part: int) -> None:
         block = np.matmul(U[rows], P, out=Q[rows])
-        gram.add(block, block)
+        gram.add(part, block, block)
+
+    _visited(visit, *U.shape)
     loss = gram.value - np.eye(k)
     if not math.sqrt(_norm2(loss)) <= tolerance:
         _transformed(Q, 0, np.eye(k) - 0.5 * loss, 0)
     return Q
 
 
-def _orthonormalized(Z: np.ndarray, done: int, gram: np.ndarray, smallest: float) -> int | None:
+def _orthonormalized(
+    Z: np.ndarray, done: int, gram: np.ndarray, smallest: float, triangular: bool
+) -> int | None:
     """Orthonormalise the columns of Z beyond the first ``done``, given ``gram`` = ZᴴZ[:, done:].
 
-    Directions shorter than ``smallest`` are dropped. Returns how many columns of Z are the basis now.
+    Directions shorter than ``smallest`` are dropped. Returns how many columns of Z are the basis now; None where there
+    is no way on, without a Cholesky factorisation if not ``triangular``.
     """
     for _ in range(_ROUNDS):
-        T, left = _first_factor(gram, done, smallest, eps(Z))
+        T, left = _first_factor(gram, done, smallest, eps(Z), triangular)
+        if left and Z.shape[0] < _SHORT:
+            return None
         new = T.shape[1] - left
         gram = _transformed(Z, done, _off_basis(gram, done, T), T.shape[1])
         M, loss = _correction(gram[: done + new, :new], done)
@@ -120,7 +140,9 @@ def _orthonormalized(Z: np.ndarray, done: int, gram: np.ndarray, smallest: float
     return None
 
 
-def _first_factor(gram: np.ndarray, done: int, smallest: float, unit: float) -> tuple[np.ndarray, int]:
+def _first_factor(
+    gram: np.ndarray, done: int, smallest: float, unit: float, triangular: bool
+) -> tuple[np.ndarray, int]:
     """T such that (I - QQᴴ) X T is orthonormal to some digits, but for so many last columns that must wait.
 
     Q and X are the first ``done`` and the other columns of Z; ``gram`` = ZᴴX.
@@ -128,13 +150,13 @@ def _first_factor(gram: np.ndarray, done: int, smallest: float, unit: float) -> 
     A, G = gram[:done], gram[done:]
     C = G - H(A) @ A
     lengths = np.sqrt(np.real(G.diagonal()))
-    if lengths.min() > smallest:
+    if triangular and lengths.min() > smallest:
         inverse = lapack.inverse_cholesky(C / np.outer(lengths, lengths))
         if inverse is not None:
             heights = 1 / np.real(
                 inverse.diagonal()
             )  # of each column over the span of those before it, of length one
-            if heights.min() ** 2 > 1e3 * C.shape[0] * unit and (heights * lengths).min() > smallest:
+            if heights.min() ** 2 > 1e3 * unit and (heights * lengths).min() > smallest:
                 return H(inverse) / lengths[:, None], 0
     squares, P = np.linalg.eigh(C)
     left = int(np.count_nonzero(squares <= max(smallest**2, unit**0.8 * _squared(G))))
@@ -160,9 +182,9 @@ def _off_basis(gram: np.ndarray, done: int, T: np.ndarray) -> np.ndarray:
 
 
 def _longer(gram: np.ndarray, smallest: float) -> np.ndarray:
-    """Coefficients of the combinations of columns with this Gram matrix that are longer than ``smallest``."""
+    """Combinations of columns with this Gram matrix without the shortest, together no longer than ``smallest``."""
     squares, P = np.linalg.eigh(gram)
-    return P[:, squares > smallest**2]
+    return P[:, np.cumsum(squares) > smallest**2]
 
 
 def _blocks(M: np.ndarray, P: np.ndarray) -> np.ndarray:
@@ -181,11 +203,15 @@ def _loaded(Z: np.ndarray, U0: np.ndarray, X: np.ndarray, exponent: int) -> np.n
     """Write [U₀ | 2^exponent X] into Z and return ZᴴX."""
     r = U0.shape[1]
     gram = _Gram(Z.shape[1], X.shape[1], Z.dtype)
-    for rows in _blocks_of_rows(*Z.shape):
+
+    def visit(rows: slice, part: int) -> None:
         block = Z[rows]
         block[:, :r] = U0[rows]
-        block[:, r:] = X[rows] if exponent == 0 else np.ldexp(X[rows], exponent)
-        gram.add(block, block[:, r:])
+        block[:, r:] = X[rows] if exponent == 0 else _scaled(X[rows], exponent)
+        with np.errstate(over="ignore", invalid="ignore"):  # noticed by the trace
+            gram.add(part, block, block[:, r:])
+
+    _visited(visit, *Z.shape)
     return gram.value
 
 
@@ -195,41 +221,72 @@ def _transformed(Z: np.ndarray, start: int, M: np.ndarray, measured: int) -> np.
     stop = start + columns
     M = M.astype(Z.dtype)
     gram = _Gram(stop, measured, Z.dtype)
-    for rows in _blocks_of_rows(*Z.shape):
+
+    def visit(rows: slice, part: int) -> None:
         block = Z[rows]
         block[:, start:stop] = block[:, :rows_of_M] @ M
         if measured:
-            gram.add(block[:, :stop], block[:, stop - measured : stop])
+            gram.add(part, block[:, :stop], block[:, stop - measured : stop])
+
+    _visited(visit, *Z.shape)
     return gram.value
 
 
+def _visited(visit: Callable[[slice, int], None], m: int, q: int) -> None:
+    """Call ``visit`` with blocks of the rows of an m x q matrix, and 0, or the number of the part they belong to.
+
+    A block is too small to be shared by threads of BLAS: where it has several, as many of Python's visit a part each.
+    """
+    height = min(_CACHED // q, max(2 * _PRODUCT // q**2, 256))
+    count = threads.blas_threads() if m * q >= _SHARED else 1
+    if count == 1:
+        for start in range(0, m, height):
+            visit(slice(start, start + height), 0)
+        return
+    edges = [height * (-(-m // height) * i // count) for i in range(count)] + [m]
+
+    def visit_part(i: int) -> None:
+        for start in range(edges[i], edges[i + 1], height):
+            visit(slice(start, min(start + height, edges[i + 1])), i)
+
+    with threads.one_thread(everything=True), ThreadPoolExecutor(count) as workers:
+        list(workers.map(visit_part, range(count)))
+
+
 class _Gram:
-    """Sums of products of blocks, in double precision."""
+    """Sums of products of blocks, in double precision, for each part of the rows."""
 
     def __init__(self, rows: int, columns: int, dtype: np.dtype):
-        self._product = np.empty((rows, columns), dtype=dtype)
-        self._sum = np.zeros((rows, columns), dtype=np.complex128 if dtype.kind == "c" else np.float64)
+        self._shape, self._dtype = (rows, columns), dtype
+        self._wide = np.dtype(np.complex128 if dtype.kind == "c" else np.float64)
+        self._sums: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
-    def add(self, Z: np.ndarray, X: np.ndarray) -> None:
+    def add(self, part: int, Z: np.ndarray, X: np.ndarray) -> None:
         """Add ZᴴX (its conjugate, where the numbers are complex)."""
-        self._sum += np.matmul(Z.T, np.conj(X) if self._sum.dtype.kind == "c" else X, out=self._product)
+        if part not in self._sums:
+            self._sums[part] = np.zeros(self._shape, self._wide), np.empty(self._shape, self._dtype)
+        total, product = self._sums[part]
+        total += np.matmul(Z.T, np.conj(X) if self._dtype.kind == "c" else X, out=product)
 
     @property
     def value(self) -> np.ndarray:
-        """The sum."""
-        return self._sum.conj()
-
-
-def _blocks_of_rows(m: int, q: int) -> Iterator[slice]:
-    """Blocks of the rows of an m x q matrix."""
-    rows = min(_CACHED // q, max(_PRODUCT // q**2 * 2, 256))
-    for start in range(0, m, rows):
-        yield slice(start, start + rows)
+        """The sum, of parts in their order."""
+        total = np.zeros(self._shape, self._wide)
+        for part in sorted(self._sums):
+            total += self._sums[part][0]
+        return total.conj()
 
 
 def _squared(gram: np.ndarray) -> float:
     """‖X‖² from XᴴX."""
     return float(np.trace(gram).real)
+
+
+def _scaled(X: np.ndarray, exponent: int) -> np.ndarray:
+    """2^exponent X."""
+    if X.dtype.kind == "c":
+        return np.ldexp(np.real(X), exponent) + 1j * np.ldexp(np.imag(X), exponent)
+    return np.ldexp(X, exponent)
 
 
 def _norm2(a: np.ndarray) -> float:

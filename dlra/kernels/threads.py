@@ -49,6 +49,8 @@ class _Pool:
 
     def __init__(self, controller: Any):
         self._controller, self._lock = controller, threading.Lock()
+        # The public setter of threadpoolctl ignores all threads but the first that calls it.
+        self._set = getattr(controller, "_real_set_num_threads", controller.set_num_threads)
         self._holders, self._before = 0, 1
 
     @property
@@ -60,14 +62,14 @@ class _Pool:
             if self._holders == 0:
                 self._before = self.threads
                 if self._before != 1:
-                    self._controller.set_num_threads(1)
+                    self._set(1)
             self._holders += 1
 
     def release(self) -> None:
         with self._lock:
             self._holders -= 1
             if self._holders == 0 and self._before != 1:
-                self._controller.set_num_threads(self._before)
+                self._set(self._before)
 
 
 @lru_cache(maxsize=1)
