@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,12 +17,13 @@ from dlra import _checks as checks
 from dlra import integrators
 from dlra._step import rank_text, solve_error
 from dlra._stepping import AdaptiveSteps, FixedSteps, Taken, check_tolerance
-from dlra.backend import H, dtype_name, library, to_host
+from dlra.backend import H, defers, dtype_name, library, numbers, to_host
 from dlra.checkpoint import Checkpoint, Clock, check_resume, check_same_run
 from dlra.errors import DlraWarning, SolveError, StageError
 from dlra.field import Field
 from dlra.integrators import StepResult
 from dlra.integrators._base import state_norm, where_not_finite
+from dlra.integrators._equations import cores_of
 from dlra.lowrank import LowRank
 from dlra.semilinear import SemiLinear
 from dlra.solution import (
@@ -33,6 +34,9 @@ from dlra.solution import (
     portable,
     revived,
 )
+
+_READ_EVERY = 50
+"""Where numbers are left on a device, they are read at least every so many steps."""
 
 
 class Run:
@@ -75,6 +79,12 @@ class Run:
             self._warn_if_unstable(F, self.dt)
             self._steps = FixedSteps(self.integrator, self.field, self.dt)
         self._steps.start(self.t0)
+        self._defers = (
+            self.dt is not None
+            and not self.field.increments
+            and not any(isinstance(Y, LowRank) and Y.ndim == 3 for Y in self.Ys)
+            and any(map(defers, cores_of(self.Ys)))
+        )
         self.rng = np.random.default_rng(rng)
         self.field.rng = self.rng
 
@@ -112,18 +122,11 @@ class Run:
         """Advance to t1, yielding every accepted state; the first is where the run starts."""
         state = self.state()
         if not self._resumed:
-            self._stored = self._store(state)
+            self._stored += self._store(state)
         yield state
         values = self._event_values(state)
         try:
-            for h, target, landed in self._steps.grid(self.t, self._targets()):
-                if self.max_steps is not None and self.nsteps >= self.max_steps:
-                    raise SolveError(
-                        f"max_steps = {self.max_steps} steps did not reach t1 = {self.t1:g}: stopped at "
-                        f"t = {self.t:.10g}, step {self.nsteps}, {rank_text(self.Ys, self.system)}; "
-                        f"raise max_steps{'' if self.dt is None else ' or dt'}"
-                    )
-                taken, norms = self._step(h, target, landed)
+            for taken, norms in self._taken():
                 stopped_by, happened = None, []
                 if self.events:
                     taken, stopped_by, happened, values = self._locate_events(taken, values)
@@ -155,11 +158,107 @@ class Run:
         targets = [t for t in [*(self.t_eval or []), self.t1] if direction * (t - self.t) > 0]
         return list(dict.fromkeys(targets))
 
+    def _taken(self) -> Iterator[tuple[Taken, list[float]]]:
+        """The steps, each to become part of the run before the next is asked for; with the latest norms."""
+        grid = self._steps.grid(self.t, self._targets())
+        for stretch in self._stretches(grid) if self._defers else zip(grid, strict=False):
+            if self.max_steps is not None and self.nsteps >= self.max_steps:
+                raise SolveError(
+                    f"max_steps = {self.max_steps} steps did not reach t1 = {self.t1:g}: stopped at "
+                    f"t = {self.t:.10g}, step {self.nsteps}, {rank_text(self.Ys, self.system)}; "
+                    f"raise max_steps{'' if self.dt is None else ' or dt'}"
+                )
+            interrupt = None
+            if self._defers and self.nsteps > 0:  # the first step warns, and complains about input
+                leap, interrupt = self._leap(stretch)
+                if leap is not None:
+                    stretch = stretch[len(leap[0].earlier) + 1 :]
+                    yield leap
+            if interrupt is not None:
+                raise interrupt
+            for planned in stretch:
+                yield self._step(*planned)
+
+    def _stretches(self, grid: Iterator[Any]) -> Iterator[list[Any]]:
+        """The steps to do, in lists: as many in each as nobody looks at in between."""
+        stretch, end = [], self.nsteps
+        for planned in grid:
+            stretch.append(planned)
+            end += 1
+            if (
+                self._is_watched
+                or planned[2]
+                or end in (1, self.max_steps)
+                or end % _READ_EVERY == 0
+                or (self._clock is not None and self._clock.due(end))
+            ):
+                yield stretch
+                stretch, end = [], self.nsteps
+
+    @property
+    def _is_watched(self) -> bool:
+        """Whether somebody looks at every state."""
+        keeps_all = self.t_eval is None and (self.record is None or self.save is not None)
+        return keeps_all or bool(self.events) or self.callback is not None
+
+    def _leap(
+        self, stretch: Sequence[Any]
+    ) -> tuple[tuple[Taken, list[float]] | None, KeyboardInterrupt | None]:
+        """All steps of a stretch, with one transfer from the device at its end; None where anything is wrong.
+
+        Then nothing has happened: the stretch is to be done again, with all tests. Ctrl-C ends it early.
+        """
+        t, Ys, unread, values, interrupt = self.t, self.Ys, [], [], None
+        begin = here = self._marks()
+        keeps = self.record is not None and self.t_eval is None
+        try:
+            for planned in stretch:
+                taken, size = self._steps.ahead(t, *planned, Ys)
+                if unread and not keeps:
+                    unread[-1] = replace(unread[-1], result=replace(unread[-1].result, Ys=()))
+                unread.append(taken)
+                values += size, taken.result.discarded, taken.normal
+                t, Ys, here = taken.t, taken.result.Ys, self._marks()
+        except KeyboardInterrupt as error:
+            interrupt = error
+            self._go_back(here)
+        except Exception:
+            self._go_back(begin)
+            return None, None
+        if not unread:
+            return None, interrupt
+        host = iter(numbers(values))
+        norms, sizes = self._norms, []
+        for i, taken in enumerate(unread):
+            size, result = next(host), replace(taken.result, discarded=next(host), normal=next(host))
+            unread[i] = replace(taken, result=result, normal=result.normal)
+            try:
+                norms = self._checked_growth(taken.t, norms, size, ())
+            except StageError:
+                self._go_back(begin)
+                return None, interrupt
+            sizes.append(size)
+        self._notice_dropped(unread, sizes)
+        return (replace(unread[-1], earlier=tuple(unread[:-1])), norms), interrupt
+
+    def _notice_dropped(self, unread: list[Taken], sizes: list[float]) -> None:
+        for t, taken, size in zip((self.t, *(each.t for each in unread)), unread, sizes, strict=False):
+            self._steps.notice_dropped(t, taken.result, size)
+
+    def _marks(self) -> tuple[Any, int]:
+        """How far the source of randomness and the count of evaluations are."""
+        return self.rng.bit_generator.state, self.field.nfev
+
+    def _go_back(self, marks: tuple[Any, int]) -> None:
+        self.rng.bit_generator.state, self.field.nfev = marks
+
     def _step(self, h: float, target: float, landed: bool) -> tuple[Taken, list[float]]:
         """The step from the present state, and the latest norms with its own."""
         with self._labelled(h):
             taken = self._steps.accepted(self.t, h, target, landed, self.Ys, self.nsteps)
-            return taken, self._check_growth(taken.h, taken.result.Ys)
+            return taken, self._checked_growth(
+                self.t + taken.h, self._norms, state_norm(taken.result.Ys), taken.result.Ys
+            )
 
     def _trial_step(self, h: float) -> StepResult:
         """A step of any length from the present state."""
@@ -182,17 +281,20 @@ class Run:
             )
             raise solve_error(error, where) from error.__cause__
 
-    def _check_growth(self, h: float, Ys: tuple[Any, ...]) -> list[float]:
-        """Notice an unstable explicit run long before it overflows: three steps, each with a hundredfold norm."""
-        norms = [*self._norms[-3:], state_norm(Ys)]
-        if not math.isfinite(norms[-1]):
+    def _checked_growth(self, t: float, norms: list[float], size: float, Ys: tuple[Any, ...]) -> list[float]:
+        """The latest norms with that of a step to t. Notice an unstable explicit run long before it overflows: three
+        steps, each with a hundredfold norm."""
+        norms = [*norms[-3:], size]
+        if not math.isfinite(size):
             raise StageError(
-                self.t + h, "end of step", f"the solution blows up: its norm overflows{where_not_finite(Ys)}"
+                t,
+                "end of step",
+                f"the solution blows up: its norm overflows{where_not_finite(Ys) if Ys else ''}",
             )
         suspect = len(norms) == 4 and all(0 < 100 * a < b for a, b in itertools.pairwise(norms))
         if suspect and self.dt is not None and self.integrator.is_explicit(self.field):
             raise StageError(
-                self.t + h, "end of step", f"the solution blows up: its norm grew from {norms[0]:.2g} to "
+                t, "end of step", f"the solution blows up: its norm grew from {norms[0]:.2g} to "
                 f"{norms[-1]:.2g} within three steps, as it does where a problem is too stiff for an explicit method"
             )  # fmt: skip
         return norms
@@ -203,8 +305,13 @@ class Run:
         Only the assignments at the end, between which no Ctrl-C can come, change what a Solution or a
         checkpoint shows: neither that nor an exception in ``save`` leaves half a step behind.
         """
+        stored, budget, step = self._stored, self.budget, self.nsteps
+        for each in taken.earlier:
+            budget, step = _budget_after(budget, each), step + 1
+            if each.result.Ys:
+                stored += self._store(self._state(each.t, each.result.Ys, step, budget))
         state = self._taken_state(taken)
-        stored = self._store(state)
+        stored += self._store(state)
         t_events, y_events = self.t_events, self.y_events
         if happened:
             t_events = [[*old, *(t for j, t, _ in happened if j == i)] for i, old in enumerate(t_events)]
@@ -275,8 +382,10 @@ class Run:
 
     def _taken_state(self, taken: Taken) -> State:
         """The state to which a step leads."""
-        budget = self.budget.after(taken.h, taken.result.discarded, taken.normal, taken.time_error)
-        return self._state(taken.t, taken.result.Ys, self.nsteps + 1, budget)
+        budget = self.budget
+        for each in (*taken.earlier, taken):
+            budget = _budget_after(budget, each)
+        return self._state(taken.t, taken.result.Ys, self.nsteps + len(taken.earlier) + 1, budget)
 
     # ---- what the user gets
 
@@ -290,12 +399,12 @@ class Run:
             ) from error
 
     def _store(self, state: State) -> int:
-        """Store a state where that is asked for; return how many are stored then."""
+        """Store a state where that is asked for; return how many states that are."""
         if self.record is None or (self.t_eval is not None and state.t not in self._wanted()):
-            return self._stored
+            return 0
         save = None if self.save is None else lambda s: self._call(self.save, "save", s)  # type: ignore[arg-type]
         self.record.store(state, save)
-        return self._stored + 1
+        return 1
 
     def _wanted(self) -> set[float]:
         if not hasattr(self, "_wanted_times"):
@@ -427,6 +536,10 @@ class Run:
             self.record.rank = list(stored["rank"])
             self.record.errors = [tuple(row) for row in stored["errors"].tolist()]
             self.record.saved = [revived(value, like[0]) for value in stored["saved"]]
+
+
+def _budget_after(budget: ErrorBudget, taken: Taken) -> ErrorBudget:
+    return budget.after(taken.h, taken.result.discarded, taken.normal, taken.time_error)
 
 
 def _parts(budget: ErrorBudget) -> tuple[float, float, float]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dlra._checks import orthonormal, rank_of
-from dlra.backend import all_finite, eps, gaussian, norm
+from dlra.backend import all_finite, eps, gaussian, norm, numbers
 from dlra.control import normal_estimate
 from dlra.errors import DlraWarning, SolveError, StageError
 from dlra.field import CallError, Field, operands_hint
@@ -72,10 +72,12 @@ def advance(
     first: bool,
     probe: bool = False,
     start: tuple[Any, ...] | None = None,
+    deferred: bool = False,
 ) -> StepResult:
     """Do one step; whatever goes wrong becomes a StageError, except complaints about F's first return value.
 
     ``probe``: warn where F(t, Ys) is mostly invisible to the method. ``start``: F(t, Ys), where it is known.
+    ``deferred``: nothing is tested for NaN, and the norms of the result may be 0-d arrays.
     """
     stage = "start"
 
@@ -89,6 +91,7 @@ def advance(
             warn_of_blindness(integrator, Ys, values)
         return values
 
+    field.deferred = deferred
     try:
         with few_threads(Ys):
             result = drive(integrator.step(t, h, Ys, field), answer)
@@ -98,11 +101,14 @@ def advance(
         raise
     except Exception as error:
         raise StageError(t, stage, f"{type(error).__name__}: {error}") from error
+    finally:
+        field.deferred = False
+    Ys = tuple(compact(orthonormal(Y) if isinstance(Y, LowRank) else Y) for Y in result.Ys)
+    if deferred:
+        return replace(result, Ys=Ys)
     if not all(map(all_finite, cores_of(result.Ys))):
         raise StageError(t + h, "end of step", "the result is not finite")
-    return replace(
-        result, Ys=tuple(compact(orthonormal(Y) if isinstance(Y, LowRank) else Y) for Y in result.Ys)
-    )
+    return StepResult(Ys, *numbers((result.discarded, result.normal, result.error)))
 
 
 def few_threads(Ys: tuple[Any, ...]) -> AbstractContextManager[None]:

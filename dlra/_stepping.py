@@ -14,7 +14,7 @@ from dlra.backend import Array, eps, norm
 from dlra.errors import DlraWarning, StageError
 from dlra.field import Field
 from dlra.integrators import Ask, Integrator, RankAdaptive, StepResult
-from dlra.integrators._base import state_norm
+from dlra.integrators._base import deferred_size, state_norm
 from dlra.krylov import NoConvergence
 from dlra.lowrank import LowRank
 from dlra.sylvester import Sylvester
@@ -41,6 +41,8 @@ class Taken:
     time_error: float = math.nan
     normal: float = math.nan
     """Normal component of F, as the error budget wants it."""
+    earlier: tuple[Taken, ...] = ()
+    """The steps before it that become part of the run together with it."""
 
 
 class FixedSteps:
@@ -77,8 +79,14 @@ class FixedSteps:
         if self.field.increments:
             return self._follow(t, h, target, landed, Ys, step)
         result = self.take(t, h, Ys, step)
-        self._notice_dropped(t, Ys, result)
+        self.notice_dropped(t, result, None)
         return Taken(result, h, target, landed, normal=result.normal)
+
+    def ahead(self, t: float, h: float, target: float, landed: bool, Ys: Members) -> tuple[Taken, Any]:
+        """The step from t to target, of which nothing has been tested and the norms may be 0-d arrays, and the norm
+        of where it leads."""
+        result = advance(self.integrator, self.field, t, h, Ys, first=False, deferred=True)
+        return Taken(result, h, target, landed, normal=result.normal), deferred_size(result.Ys)
 
     def _follow(self, t: float, h: float, target: float, landed: bool, Ys: Members, step: int) -> Taken:
         """A step after a matrix A(t): what its increment brings that is new is first taken into the bases."""
@@ -97,15 +105,15 @@ class FixedSteps:
                 f"at t = {target:.6g} a part of A of norm {normal:.2g} appears (the state has norm {size:.2g}) that "
                 f"the bases do not hold, and is lost; let the rank adapt (AugmentedBUG(rtol=...)), or raise it",
                 DlraWarning,
-                stacklevel=6,
+                stacklevel=7,
             )
         return Taken(result, h, target, landed, normal=normal / abs(h))
 
-    def _notice_dropped(self, t: float, Ys: Members, result: StepResult) -> None:
-        """Warn, once, where a truncation to a prescribed rank drops a good part of the state."""
+    def notice_dropped(self, t: float, result: StepResult, size: float | None) -> None:
+        """Warn, once, where a truncation to a prescribed rank drops a good part of the state (``size``: its norm)."""
         if self._said or not isinstance(self.integrator, RankAdaptive) or self.integrator.has_tolerance:
             return
-        size = state_norm(result.Ys)
+        size = state_norm(result.Ys) if size is None else size
         if result.discarded > 0.01 * size:
             self._said = True
             warnings.warn(
@@ -113,7 +121,7 @@ class FixedSteps:
                 f"{size:.2g}): its rank cannot hold the solution; start from a higher one, or let it adapt "
                 f"(rtol=... of the method)",
                 DlraWarning,
-                stacklevel=6,
+                stacklevel=7,
             )
 
     def after(self, taken: Taken) -> None:
@@ -121,7 +129,7 @@ class FixedSteps:
         if taken.landed:
             self._anchor, self._since = taken.t, 0
         else:
-            self._since += 1
+            self._since += 1 + len(taken.earlier)
 
     def memory(self) -> list[float]:
         """What a checkpoint must hold."""
@@ -284,7 +292,7 @@ class AdaptiveSteps:
             f"dissipative the problem is stiff, and stability limits the steps of an explicit method. Then declare "
             f'its linear part with dlra.SemiLinear(A, B, G) and use a method with substep="exponential" or "implicit"',
             DlraWarning,
-            stacklevel=6,
+            stacklevel=7,
         )
 
     def _notice_small_bases(self, t: float, size: float, lost: float) -> None:
@@ -297,7 +305,7 @@ class AdaptiveSteps:
             f"by t = {t:.6g} the part of F that is normal to the tangent space adds up to {lost:.1e}, more "
             f"than ten times the tolerance: no step is short enough to help; {remedy}",
             DlraWarning,
-            stacklevel=6,
+            stacklevel=7,
         )
 
     # ---- bases

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import sys
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import lru_cache, reduce
 from typing import Any
 
 import numpy as np
@@ -262,6 +263,62 @@ def to_host(a: Array) -> np.ndarray:
 def scalar(a: Array) -> float:
     """Return a 0-d real array as a Python float (on a GPU this waits for the device)."""
     return float(a)
+
+
+def defers(a: Array) -> bool:
+    """Tell whether numbers of ``a`` are left on its device: on a GPU, reading one waits for all work before it."""
+    return type(a) is not np.ndarray and _waits(a)
+
+
+def _waits(a: Array) -> bool:
+    """Whether reading a number of this array, of another library than NumPy, waits for a device."""
+    module = type(a).__module__.partition(".")[0]
+    if module == "torch":
+        return a.device.type not in ("cpu", "meta")
+    if module in ("jax", "jaxlib"):
+        return any(place.platform != "cpu" for place in a.devices())
+    return module == "cupy"
+
+
+def deferred_norm(a: Array) -> Any:
+    """Return :func:`norm`, as a 0-d array where ``a`` defers (then without care for squares that overflow)."""
+    if not defers(a):
+        return norm(a)
+    xp = namespace(a)
+    return xp.linalg.vector_norm(xp.reshape(a, (-1,)))
+
+
+def hypot(*values: Any) -> Any:
+    """Return √(Σ v²) of floats as a float, of floats and 0-d arrays as a 0-d array."""
+    for v in values:
+        if type(v) is not float and is_array(v):
+            break
+    else:
+        return math.hypot(*values)
+    if len(values) == 1:
+        return abs(values[0])
+    return namespace(v).sqrt(reduce(lambda total, square: total + square, (v * v for v in values)))
+
+
+def numbers(values: Sequence[Any]) -> Sequence[float]:
+    """Return floats and 0-d arrays as floats; what is on a device comes in one transfer."""
+    arrays = [v for v in values if type(v) is not float and is_array(v)]
+    if not arrays:
+        return values
+    host = iter(to_host(namespace(*arrays).stack(arrays)).tolist())
+    return [next(host) if is_array(v) else v for v in values]
+
+
+def together(arrays: Sequence[Any], vectors: int) -> list[Any]:
+    """Return the first so many arrays, which are vectors, on the host, and the list of all other numbers as floats.
+
+    There is one transfer for all of them.
+    """
+    flat = [namespace(a).reshape(a, (-1,)) for a in arrays if is_array(a)]
+    host = to_host(namespace(*flat).concat(flat))
+    pieces = iter(np.split(host, np.cumsum([a.shape[0] for a in flat])[:-1]))
+    found = [next(pieces) if is_array(a) else a for a in arrays]
+    return [*found[:vectors], [float(v[0]) if is_array(v) else v for v in found[vectors:]]]
 
 
 def all_finite(a: Array) -> bool:

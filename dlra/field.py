@@ -208,6 +208,7 @@ class Field:
         self.F = F
         self.system = system
         self.rng: Any = None  # source of randomness for methods that draw
+        self.deferred = False  # whether NaN and infinite values are noticed later, in the result of a step
         self.nfev = 0
         self.linear: tuple[Any, ...] = ()
         self.symmetric = tuple(

@@ -9,7 +9,7 @@ the rank of the input must be decided, columns count as dependent below ``10 eps
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from dlra.backend import (
     Array,
     H,
     astype,
+    deferred_norm,
+    defers,
     dtype_name,
     eps,
     eye,
@@ -236,7 +238,8 @@ def truncate(
         raise TypeError(f"Y must be a LowRank, got {kind(Y)}; use LowRank.from_dense(Y, rank=...)")
     check_rank_options(rtol, atol, min_rank, max_rank)
     U, S, V = Y.orthonormalized().factors
-    return svd_truncate(Y, U, S, V, rtol, atol, min_rank, max_rank)
+    Y1, discarded = svd_truncate(Y, U, S, V, rtol, atol, min_rank, max_rank)
+    return Y1, float(discarded)
 
 
 def svd_truncate(
@@ -248,40 +251,66 @@ def svd_truncate(
     """
     if S.ndim == 3:
         return _stacked().svd_truncate(like, U, S, V, rtol, atol, min_rank, max_rank)
-    if V is U:
-        return _eigh_truncate(like, U, S, rtol, atol, min_rank, max_rank)
-    P, s, Qh = svd(S)
-    rank, discarded = truncation_rank(s, rtol, atol, min_rank, max_rank)
-    xp = namespace(S)
-    core = _diagonal(xp, s[:rank], S)
-    Y1 = like._make(rotate(U, P[:, :rank]), core, rotate(V, H(Qh[:rank, :])), BOTH)
-    return Y1, discarded
+    spectral = decompose(S, V is U)
+    rank, discarded = truncation_rank(spectral.sizes, rtol, atol, min_rank, max_rank)
+    return cut(like, U, V, spectral, rank), discarded
 
 
-def _eigh_truncate(
-    like: LowRank, U: Array, S: Array, rtol: float, atol: float, min_rank: int, max_rank: int | None
-) -> tuple[LowRank, float]:
-    """U S Uᴴ with Hermitian S, truncated to its eigenvalues of largest modulus: U₁ diag(λ) U₁ᴴ."""
-    xp = namespace(S)
-    eigenvalues, P = xp.linalg.eigh(S)
-    order = xp.argsort(-abs(eigenvalues))
-    eigenvalues, P = xp.take(eigenvalues, order, axis=0), xp.take(P, order, axis=1)
-    rank, discarded = truncation_rank(abs(eigenvalues), rtol, atol, min_rank, max_rank)
+class Spectral(NamedTuple):
+    """S = P diag(values) Qhᴴ by descending modulus: singular values, or eigenvalues of a Hermitian S without Qh.
+
+    ``sizes`` are the singular values.
+    """
+
+    P: Array
+    values: Array
+    Qh: Array | None
+    sizes: Array
+
+
+def decompose(S: Array, hermitian: bool) -> Spectral:
+    """The :class:`Spectral` of a core. Where S defers and is not finite, its values are NaN."""
+    poison = None
+    if defers(S):  # a decomposition of NaN may fail, or not end
+        xp = namespace(S)
+        poison = 0.0 * xp.sum(abs(S))
+        S = xp.where(xp.isfinite(S), S, xp.zeros_like(S))
+    if hermitian:
+        xp = namespace(S)
+        values, P = xp.linalg.eigh(S)
+        order = xp.argsort(-abs(values))
+        values, P, Qh = xp.take(values, order, axis=0), xp.take(P, order, axis=1), None
+    else:
+        P, values, Qh = svd(S)
+    if poison is not None:
+        values = values + poison
+    return Spectral(P, values, Qh, abs(values) if hermitian else values)
+
+
+def cut(like: LowRank, U: Array, V: Array, spectral: Spectral, rank: int) -> LowRank:
+    """U P diag(values) Qh Vᴴ (U P diag(values) Pᴴ Uᴴ without Qh), truncated to a rank."""
+    P, values, Qh, _ = spectral
+    core = _diagonal(namespace(P), values[:rank], P)
     U1 = rotate(U, P[:, :rank])
-    return like._make(U1, _diagonal(xp, eigenvalues[:rank], S), U1, BOTH), discarded
+    return like._make(U1, core, U1 if Qh is None else rotate(V, H(Qh[:rank, :])), BOTH)
 
 
 def truncation_rank(
     s: Array, rtol: float, atol: float, min_rank: int, max_rank: int | None
-) -> tuple[int, float]:
+) -> tuple[int, Any]:
     """Return the rank to keep of the descending singular values ``s`` and the norm of what is dropped.
 
-    A prescribed rank (no tolerance) is decided from shapes alone.
+    A prescribed rank (no tolerance) is decided from shapes alone; where ``s`` defers, the norm then is a 0-d array.
     """
     if s.ndim == 2:
         return _stacked().truncation_rank(s, rtol, atol, min_rank, max_rank)
     full = s.shape[0]
+    waits = defers(s)
+    if waits and rtol == 0 and atol == 0 and min_rank == max_rank:
+        return min(min_rank, full), deferred_norm(s[min_rank:]) if min_rank < full else 0.0
     sigma = to_host(s).astype(np.float64, copy=False)
+    if waits:
+        check_spectrum(sigma)
     if rtol == 0 and atol == 0 and min_rank == max_rank:
         rank = min(min_rank, full)
         return rank, norm(sigma[rank:])
@@ -292,6 +321,12 @@ def truncation_rank(
         rank = int(np.count_nonzero(tail > theta))  # tails descend: the first one within theta is dropped
     rank = min(max(rank, min_rank), full if max_rank is None else max_rank, full)
     return rank, float(tail[rank]) if rank < full else 0.0
+
+
+def check_spectrum(sigma: np.ndarray) -> None:
+    """Raise a FloatingPointError where singular values are NaN: those of a core that is not finite."""
+    if not np.isfinite(sigma).all():
+        raise FloatingPointError("the core is not finite")
 
 
 def rotate(U: Array, P: Array) -> Array:

@@ -10,7 +10,20 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar
 
 from dlra import linalg, substeps
-from dlra.backend import Array, H, eps, hermitian_part, namespace, norm, weak, zeros
+from dlra.backend import (
+    Array,
+    H,
+    deferred_norm,
+    defers,
+    eps,
+    hermitian_part,
+    hypot,
+    namespace,
+    norm,
+    together,
+    weak,
+    zeros,
+)
 from dlra.errors import DlraWarning
 from dlra.integrators._equations import Equation, cores_of, of_stack, one_sided
 from dlra.integrators._protocol import Ask, StepResult, Steps
@@ -173,20 +186,43 @@ class RankAdaptive(Integrator):
         rtol, atol, min_rank, max_rank = (g[i] if _is_sequence(g) else g for g in self._given())
         return rtol, atol, min_rank, max_rank
 
-    def truncated(self, Ys: Members, Y_hat: Members, cores: list[Array]) -> tuple[Members, float]:
+    def truncated(self, Ys: Members, Y_hat: Members, cores: list[Array]) -> tuple[Members, Any]:
         """Truncate Y_hat with new cores; Ys is the state before the step. Dense members are replaced."""
-        Y1s, discarded = [], []
-        for Y0, Y, core, options in zip(Ys, Y_hat, cores, self._options(len(Ys)), strict=True):
+        return self.truncated_with(Ys, Y_hat, cores, [])[:2]
+
+    def truncated_with(
+        self, Ys: Members, Y_hat: Members, cores: list[Array], others: list[Any]
+    ) -> tuple[Members, Any, list[Any], list[float | None]]:
+        """As :meth:`truncated`, with other numbers that are needed on the host, and the norms of the new members.
+
+        Where the arrays defer and a rank is free, all singular values and these numbers come in one transfer, which
+        tells the norms as well; elsewhere they are None.
+        """
+        spectra: list[Any] = []
+        for Y, core in zip(Y_hat, cores, strict=True):
+            single = isinstance(Y, LowRank) and core.ndim == 2
+            spectra.append(linalg.decompose(core, Y._V is Y._U) if single else None)
+        sizes: list[Any] = [None if spectral is None else spectral.sizes for spectral in spectra]
+        at_once = defers(cores[0]) and cores[0].ndim < 3 and self.is_free
+        if at_once:
+            sizes, others = _together(sizes, others)
+        Y1s, discarded = list(cores), []
+        norms: list[float | None] = [None] * len(cores)
+        for i, (rtol, atol, min_rank, max_rank) in enumerate(self._options(len(Ys))):
+            Y = Y_hat[i]
             if not isinstance(Y, LowRank):
-                Y1s.append(core)
                 continue
-            rtol, atol, min_rank, max_rank = options
             if rtol == 0 and atol == 0 and max_rank is None:  # the rank stays as it was given
-                min_rank = max_rank = Y0.rank
-            Y1, dropped = linalg.svd_truncate(Y, Y._U, core, Y._V, rtol, atol, min_rank, max_rank)
-            Y1s.append(Y1)
+                min_rank = max_rank = Ys[i].rank
+            if spectra[i] is None:  # a stack
+                Y1s[i], dropped = linalg.svd_truncate(Y, Y._U, cores[i], Y._V, rtol, atol, min_rank, max_rank)
+            else:
+                rank, dropped = linalg.truncation_rank(sizes[i], rtol, atol, min_rank, max_rank)
+                Y1s[i] = linalg.cut(Y, Y._U, Y._V, spectra[i], rank)
+                if at_once:
+                    norms[i] = norm(sizes[i][:rank])
             discarded.append(dropped)
-        return tuple(Y1s), math.hypot(*discarded)
+        return tuple(Y1s), hypot(*discarded), others, norms
 
     def _given(self) -> tuple[Any, ...]:
         return self.rtol, self.atol, self.min_rank, self.max_rank
@@ -215,6 +251,17 @@ def check_stack(integrator: Integrator) -> None:
             )
 
 
+def _together(sizes: list[Any], others: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Singular values (None for dense members) and other numbers, all on the host."""
+    low = [i for i, sigma in enumerate(sizes) if sigma is not None]
+    *found, others = together([*(sizes[i] for i in low), *others], len(low))
+    sizes = [None] * len(sizes)
+    for i, sigma in zip(low, found, strict=True):
+        linalg.check_spectrum(sigma)
+        sizes[i] = sigma
+    return sizes, others
+
+
 def augmented(Ys: Members, dK: list[Array], dL: list[Array]) -> Members:
     """Carry Ys into the bases Û = [U₀ | ·] ∋ dK and V̂ = [V₀ | ·] ∋ dL, unchanged: Ŝ = [[S₀, 0], [0, 0]].
 
@@ -224,11 +271,19 @@ def augmented(Ys: Members, dK: list[Array], dL: list[Array]) -> Members:
     out = []
     for Y in Ys:
         if isinstance(Y, LowRank):
-            U = linalg.augment(Y._U, next(left))
-            V = U if one_sided(Y) else linalg.augment(Y._V, next(right))
+            augment = _augment_on_device if defers(Y._U) and Y._U.ndim == 2 else linalg.augment
+            U = augment(Y._U, next(left))
+            V = U if one_sided(Y) else augment(Y._V, next(right))
             Y = LowRank._make(U, linalg.embed(Y.S, U.shape[-1], V.shape[-1]), V, BOTH)
         out.append(Y)
     return tuple(out)
+
+
+def _augment_on_device(U0: Array, X: Array) -> Array:
+    """:func:`dlra.linalg.augment` with a basis of the width that shapes tell: no decision on the host."""
+    from dlra.kernels import gpu
+
+    return gpu.augment(U0, X)
 
 
 def parallel_cores(
@@ -258,6 +313,11 @@ def truncated_to(Y: Any, Z: Any) -> Any:
     if not isinstance(Z, LowRank):
         return Z
     return linalg.svd_truncate(Z, Z._U, Z.S, Z._V, 0.0, 0.0, Y.rank, Y.rank)[0]
+
+
+def deferred_size(Ys: Members) -> Any:
+    """:func:`state_norm`, as a 0-d array where the state defers."""
+    return hypot(*map(deferred_norm, cores_of(Ys)))
 
 
 def state_norm(Ys: Members) -> float:
@@ -291,17 +351,17 @@ def advanced(X: list[Array], dX: list[Array]) -> list[Array]:
     return [x + d for x, d in zip(X, dX, strict=True)]
 
 
-def normal_component(Ys: Members, slopes: list[Array] | None) -> float:
+def normal_component(Ys: Members, slopes: list[Array] | None) -> Any:
     """‖Ũᴴ F Ṽ‖ from the first slopes of the S-equation in augmented bases: the part of F that tangent vectors
     miss."""
     if slopes is None:
         return math.nan
     parts = [
-        norm(F[..., Y._U.shape[-1] :, Y._V.shape[-1] :])
+        deferred_norm(F[..., Y._U.shape[-1] :, Y._V.shape[-1] :])
         for Y, F in zip(Ys, slopes, strict=True)
         if isinstance(Y, LowRank)
     ]
-    return math.hypot(*parts)
+    return hypot(*parts)
 
 
 def _sided(Y: LowRank, symmetric: bool) -> LowRank:

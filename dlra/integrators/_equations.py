@@ -46,6 +46,8 @@ class Equation:
         Per unknown whether it is the Hermitian core of a one-sided member.
     increments : bool
         Whether the field knows only its integrals, which are the increments of the unknowns.
+    deferred : bool
+        Whether NaN and infinite slopes are noticed later, in the result of the step.
     """
 
     def __init__(
@@ -59,11 +61,13 @@ class Equation:
         start: Members | None,
         hermitian: list[bool] | None = None,
         increments: bool = False,
+        deferred: bool = False,
     ):
         self.stage, self.lift, self.linear, self.constant = stage, lift, linear, constant
         self._X: list[Any] = list(X)
         self.hermitian = hermitian or [False] * len(X)
         self.increments = increments
+        self._deferred = deferred
         self._project = project
         self._start = start
         self._first: dict[bool, list[Array]] = {}
@@ -94,7 +98,7 @@ class Equation:
         """Project values of F (``rest``: without its stiff linear part) to slopes of the unknowns."""
         slopes = self._project(values, rest)
         for slope in slopes:
-            if not all_finite(slope):
+            if not self._deferred and not all_finite(slope):
                 Y = next(iter(self.lift(self.X)))
                 which = of_stack(Y._U, slope) if isinstance(Y, LowRank) else ""
                 raise StageError(t, self.stage, f"F produced NaN or infinite values{which}")
@@ -134,6 +138,7 @@ def k_equation(Ys: Members, field: Any, start: Members | None = None) -> Equatio
         _constant(field),
         start,
         increments=_increments(field),
+        deferred=getattr(field, "deferred", False),
     )
 
 
@@ -164,6 +169,7 @@ def l_equation(Ys: Members, field: Any, start: Members | None = None) -> Equatio
         _constant(field),
         start,
         increments=_increments(field),
+        deferred=getattr(field, "deferred", False),
     )
 
 
@@ -206,6 +212,7 @@ def s_equation(Ys: Members, field: Any, start: Members | None = None, backward: 
         start,
         [one_sided(Y) for Y in Ys],
         _increments(field),
+        getattr(field, "deferred", False),
     )
 
 

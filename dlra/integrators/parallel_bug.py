@@ -89,19 +89,27 @@ class ParallelBUG(RankAdaptive, WithSubstep):
             Y_hat = augmented(Ys, dK, dL)
             increments = self._joined(h, Y_hat, parallel_cores(Ys, Y_hat, dS, dK, dL))
             cores = advanced(cores_of(Y_hat), increments)
-            Y1, discarded = self.truncated(Ys, Y_hat, cores)
             slopes = s_equation(Y_hat, field, F0).first(t, rest=bool(field.linear))
+            slopes_of = slopes or [None] * len(Ys)
+            normals = [self._normal(*member) for member in zip(Ys, slopes_of, strict=True)]
+            Y1, discarded, normals, sizes = self.truncated_with(Ys, Y_hat, cores, normals)
+            options = self._options(len(Ys))
             wanting = [
                 self._wants_more(h, *member)
-                for member in zip(
-                    Ys, Y_hat, Y1, slopes or [None] * len(Ys), self._options(len(Ys)), strict=True
-                )
+                for member in zip(Ys, Y_hat, Y1, slopes_of, normals, sizes, options, strict=True)
             ]
             if not any(wanting):
                 return StepResult(Y1, discarded, normal_component(Ys, slopes))
             Ys = tuple(Z if wants else Y for Y, Z, wants in zip(Ys, Y_hat, wanting, strict=True))
 
-    def _wants_more(self, h: float, Y: Any, Y_hat: Any, Y1: Any, slope: Any, options: Any) -> bool:
+    def _normal(self, Y: Any, slope: Any) -> Any:
+        """The normal component of a member, for the second criterion."""
+        needed = slope is not None and self.has_tolerance and isinstance(Y, LowRank) and Y.ndim == 2
+        return normal_component((Y,), [slope]) if needed else 0.0
+
+    def _wants_more(
+        self, h: float, Y: Any, Y_hat: Any, Y1: Any, slope: Any, normal: Any, size: float | None, options: Any
+    ) -> bool:
         """Whether a member asks for wider bases, and there is room for them."""
         rtol, atol, _, max_rank = options
         if not isinstance(Y, LowRank) or (rtol == 0 and atol == 0):
@@ -113,6 +121,5 @@ class ParallelBUG(RankAdaptive, WithSubstep):
             theta = np.maximum(atol, rtol * to_host(Y1.norm()))
             missed = abs(h) * to_host(norms(slope[..., Y.rank :, Y.rank :])) > self.c * theta
             return Y1.rank == 2 * Y.rank or bool(missed.any())
-        theta = max(atol, rtol * Y1.norm())
-        normal = 0.0 if slope is None else normal_component((Y,), [slope])
+        theta = max(atol, rtol * (Y1.norm() if size is None else size))
         return Y1.rank == 2 * Y.rank or abs(h) * normal > self.c * theta
