@@ -29,7 +29,7 @@ from dlra import (
     SolveError,
 )
 from dlra.integrators import _METHODS
-from dlra.linalg import augment, orthonormalize
+from dlra.linalg import augment, orthonormalize, svd_truncate
 
 B, M, N, R = 4, 12, 9, 3
 
@@ -185,6 +185,47 @@ def test_members_whose_bases_need_fewer_columns(method, rng):
     assert orthonormality(sol.y_final) < 1e-13
 
 
+@pytest.mark.parametrize("method", [m for m in METHODS if m != SecondOrderParallelBUG(bases="3r")], ids=repr)
+def test_directions_that_a_member_does_not_need_take_no_part(method, rng):
+    # what the chain e1 -> e4 -> e5 -> ... makes of the first member has one column only that leaves the range of U0
+    chain = np.diag(np.ones(M - 4), -1)
+    A = np.zeros((M, M))
+    A[3:, 3:], A[3, 0] = chain, 1.0
+    other = rng.standard_normal((M, M)) / 4
+    start = [
+        LowRank(np.eye(M, R), random_lowrank(rng, R, R, R).to_dense(), random_lowrank(rng, N, N, R).U),
+        *matrices(rng, 1),
+    ]
+    sol = dlra.solve(
+        dlra.factored(lambda Y: np.stack([A, other]) @ Y), (0, 1), LowRankStack.stack(start), method, dt=0.5
+    )
+    singles = [
+        dlra.solve(dlra.factored(lambda Y, G=G: G @ Y), (0, 1), Y, method, dt=0.5)
+        for G, Y in zip((A, other), start, strict=True)
+    ]
+    assert difference(Host, sol.y_final, singles) < 1e-12
+
+
+def test_a_truncation_leaves_no_zero_columns(rng):
+    U, V = (np.linalg.qr(rng.standard_normal((2, k, 4)))[0] for k in (M, N))
+    S = np.zeros((2, 4, 4))
+    S[0, 0, 0], S[1] = 2.0, rng.standard_normal((4, 4))
+    U[0, :, 1:], V[0, :, 1:] = 0, 0
+    Y, dropped = svd_truncate(LowRankStack(U, S, V), U, S, V, 0.0, 0.0, 4, 4)
+    assert dropped == 0 and orthonormality(Y) < 1e-13
+    assert np.abs(Y.to_dense() - U @ S @ V.mT).max() < 1e-13
+
+
+def test_a_member_that_wants_wider_bases_gets_them(rng):
+    method, start = ParallelBUG(rtol=1e-4), matrices(rng, 2)
+    C = 10 * random_lowrank(rng, M, N, 3)
+    F = dlra.factored(lambda Y: np.asarray([0.0, 1.0]) * (Y + C))
+    stack = dlra.solve(F, (0, 0.01), LowRankStack.stack(start), method, dt=0.01)
+    single = dlra.solve(dlra.factored(lambda Y: Y + C), (0, 0.01), start[1], method, dt=0.01)
+    assert stack.nfev == single.nfev > 7 and stack.y_final.rank == single.y_final.rank
+    assert np.abs(stack.y_final.to_dense()[1] - single.y_final.to_dense()).max() < 1e-12
+
+
 def runge_kutta(F, A, h, steps):
     """The dense solution."""
     for _ in range(steps):
@@ -227,7 +268,8 @@ def test_the_rank_is_the_largest_that_a_member_needs(method, rng):
 
 def test_truncation_is_within_the_tolerance_of_every_member(rng):
     scales = np.asarray([1e-6, 1.0, 1e6])
-    Y = scales * LowRankStack.from_dense(rng.standard_normal((3, M, N)) * 0.3 ** np.arange(N))
+    decays = np.asarray([0.5, 0.1, 0.2])[:, None, None] ** np.arange(N)
+    Y = scales * LowRankStack.from_dense(rng.standard_normal((3, M, N)) * decays)
     for rtol in (1e-1, 1e-3, 1e-5):
         Z = Y.truncate(rtol=rtol)
         dropped, size = (Y - Z).norm(), Y.norm()
@@ -291,6 +333,7 @@ def test_checkpoints_resume_to_the_same_bits_and_solutions_are_saved(method, rng
     resumed = dlra.solve(problem.plain, (0, 0.4), problem.Y0, method, dt=0.1, resume=path)
     for a, b in zip(whole.y_final.factors, resumed.y_final.factors, strict=True):
         assert np.array_equal(a, b)
+    assert all(a.flags.c_contiguous for Y in whole.y for a in Y.factors)
     whole.save(tmp_path / "solution.h5")
     loaded = dlra.Solution.load(tmp_path / "solution.h5")
     assert isinstance(loaded.y_final, LowRankStack)
@@ -444,6 +487,8 @@ def test_members_are_cut_to_their_ranks_and_stacked_again(rng):
     assert Y.rank == 4 and Y.ranks == (1, 4, 2) and [y.rank for y in Y] == [1, 4, 2]
     assert all(np.allclose(a.to_dense(), b.to_dense()) for a, b in zip(Y, Ys, strict=True))
     assert orthonormality(Y) < 1e-13
+    core = np.asarray([[[1.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]]])
+    assert LowRankStack(Y.U[:2, :, :2], core, Y.V[:2, :, :2]).ranks == (2, 1)
     again = LowRankStack.stack(list(Y))
     assert np.allclose(again.to_dense(), Y.to_dense())
     wide = LowRankStack.stack(
