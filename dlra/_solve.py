@@ -49,11 +49,13 @@ def solve(
         A plain callable receives the dense array Y, shape (m, n), and returns one: any F works, at O(m n) a
         call. ``dlra.factored(F)`` receives the :class:`LowRank`, at O((m + n) r); :class:`dlra.SemiLinear`
         also declares a stiff linear part. With 2 + len(args) required positional parameters it is called
-        ``F(t, Y, *args)``, with 1 + len(args) ``F(Y, *args)``. A coupled system receives and returns a list.
+        ``F(t, Y, *args)``, with 1 + len(args) ``F(Y, *args)``. A coupled system receives and returns a list, and
+        problems that are solved together an array of shape (b, m, n) or a :class:`LowRankStack`.
     t_span : (float, float)
         From t0 to t1; t1 < t0 goes backward.
-    Y0 : LowRank, or list of LowRank and arrays
-        Initial value; a list makes a coupled system. Its library, device and dtype are those of the result.
+    Y0 : LowRank, LowRankStack, or list of LowRank and arrays
+        Initial value; a list makes a coupled system, a stack independent problems that share dt and the rank.
+        Its library, device and dtype are those of the result.
     method : str or Integrator
         A name such as "augmented-bug", or an object such as ``dlra.AugmentedBUG(rtol=1e-6)``.
     dt : float, optional
@@ -204,14 +206,14 @@ def step(
         As in :func:`solve`.
     t, h : float
         h < 0 goes backward.
-    Y : LowRank, or list of LowRank and arrays
+    Y : LowRank, LowRankStack, or list of LowRank and arrays
     method : str or Integrator
     args : tuple
         Extra arguments of F.
 
     Returns
     -------
-    LowRank, or list
+    LowRank, LowRankStack or list
         The state at t + h, like Y.
 
     Raises

@@ -15,6 +15,7 @@ from dlra.control import normal_estimate
 from dlra.errors import DlraWarning, SolveError, StageError
 from dlra.field import CallError, Field, operands_hint
 from dlra.integrators import Ask, Integrator, StepResult, drive, one_sided
+from dlra.integrators._base import where_not_finite
 from dlra.integrators._equations import cores_of
 from dlra.kernels.threads import one_thread
 from dlra.lowrank import LowRank
@@ -107,7 +108,7 @@ def advance(
     if deferred:
         return replace(result, Ys=Ys)
     if not all(map(all_finite, cores_of(result.Ys))):
-        raise StageError(t + h, "end of step", "the result is not finite")
+        raise StageError(t + h, "end of step", f"the result is not finite{where_not_finite(result.Ys)}")
     return StepResult(Ys, *numbers((result.discarded, result.normal, result.error)))
 
 
@@ -116,7 +117,7 @@ def few_threads(Ys: tuple[Any, ...]) -> AbstractContextManager[None]:
     arrays = [Y._U if isinstance(Y, LowRank) else Y for Y in Ys]
     if type(arrays[0]) is not np.ndarray:
         return nullcontext()
-    return one_thread(all(max(Y.shape, default=0) <= SMALL for Y in Ys))
+    return one_thread(all(max(Y.shape[-2:], default=0) <= SMALL for Y in Ys))
 
 
 def check_symmetry(Ys: tuple[Any, ...], values: tuple[Any, ...]) -> None:

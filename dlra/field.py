@@ -71,7 +71,8 @@ def factored(F: Callable[..., Any], *, symmetric: bool = False) -> Factored:
     symmetric : bool
         Whether F(t, Yᴴ) = F(t, Y)ᴴ. A Hermitian Y0 then stays Hermitian to the last bit, with V the very array U,
         at about half the cost, under every method that keeps symmetry (all but ProjectorSplitting, RandomizedSVD,
-        GeneralizedNystrom and InterpolatoryCUR). For a coupled system it holds for every member.
+        GeneralizedNystrom and InterpolatoryCUR). For a coupled system it holds for every member; of a stack both
+        sides are computed.
 
     Returns
     -------
