@@ -91,9 +91,9 @@ class ParallelBUG(RankAdaptive, WithSubstep):
             cores = advanced(cores_of(Y_hat), increments)
             slopes = s_equation(Y_hat, field, F0).first(t, rest=bool(field.linear))
             slopes_of = slopes or [None] * len(Ys)
-            normals = [self._normal(*member) for member in zip(Ys, slopes_of, strict=True)]
-            Y1, discarded, normals, sizes = self.truncated_with(Ys, Y_hat, cores, normals)
             options = self._options(len(Ys))
+            normals = [_normal(*member) for member in zip(Ys, slopes_of, options, strict=True)]
+            Y1, discarded, normals, sizes = self.truncated_with(Ys, Y_hat, cores, normals)
             wanting = [
                 self._wants_more(h, *member)
                 for member in zip(Ys, Y_hat, Y1, slopes_of, normals, sizes, options, strict=True)
@@ -101,11 +101,6 @@ class ParallelBUG(RankAdaptive, WithSubstep):
             if not any(wanting):
                 return StepResult(Y1, discarded, normal_component(Ys, slopes))
             Ys = tuple(Z if wants else Y for Y, Z, wants in zip(Ys, Y_hat, wanting, strict=True))
-
-    def _normal(self, Y: Any, slope: Any) -> Any:
-        """The normal component of a member, for the second criterion."""
-        needed = slope is not None and self.has_tolerance and isinstance(Y, LowRank) and Y.ndim == 2
-        return normal_component((Y,), [slope]) if needed else 0.0
 
     def _wants_more(
         self, h: float, Y: Any, Y_hat: Any, Y1: Any, slope: Any, normal: Any, size: float | None, options: Any
@@ -123,3 +118,11 @@ class ParallelBUG(RankAdaptive, WithSubstep):
             return Y1.rank == 2 * Y.rank or bool(missed.any())
         theta = max(atol, rtol * (Y1.norm() if size is None else size))
         return Y1.rank == 2 * Y.rank or abs(h) * normal > self.c * theta
+
+
+def _normal(Y: Any, slope: Any, options: Any) -> Any:
+    """The normal component of a member, where the second criterion asks for it."""
+    rtol, atol, *_ = options
+    if slope is None or (rtol == 0 and atol == 0) or not isinstance(Y, LowRank) or Y.ndim == 3:
+        return 0.0
+    return normal_component((Y,), [slope])
