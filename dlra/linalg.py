@@ -38,8 +38,12 @@ __all__ = ["augment", "augment_stack", "orthonormalize", "orthonormalize_stack",
 
 _TALL = 800
 """Number of rows beyond which products beat Householder QR."""
+_TALL_SINGLE = 2000
+"""The same for NumPy arrays in single precision, and for nearly dependent columns."""
 _PRODUCTS = 200_000
-"""The same for NumPy arrays, in rows times squared columns."""
+"""Rows times squared columns, beyond which the same holds for columns."""
+_WRAPPERS = 200_000
+"""Rows times squared columns up to which one factorisation by LAPACK takes less time than the calls of several."""
 _CACHED = 100_000
 """Entries of a matrix beyond which products with it are done in blocks of its rows."""
 _LARGE = 1_000_000
@@ -103,9 +107,9 @@ def augment(U0: Array, X: Array) -> Array:
     -----
     X is projected off ``U0``, orthonormalised by Householder QR, and both once more where the first round has lost
     digits (columns of X that nearly lie in the span of ``U0``). Where X has too many columns for that, or hardly leaves
-    the span, Householder QR of [U0 | X], whose leading columns are replaced by ``U0``; beyond 800 rows
-    :func:`complement`, which needs products only. A Cholesky factorisation of [U0 | X] would lose orthogonality: its
-    condition number grows as X tends to zero.
+    the span, or the matrices are very small, Householder QR of [U0 | X], whose leading columns are replaced by ``U0``;
+    for many rows products only (:mod:`dlra.kernels.tall`, on other arrays than NumPy's :func:`complement`). A Cholesky
+    factorisation of [U0 | X] would lose orthogonality: its condition number grows as X tends to zero.
     """
     U0, X = _checked(U0, "U0"), _checked(X, "X")
     if U0.shape[:-1] != X.shape[:-1]:
@@ -121,14 +125,15 @@ def augment(U0: Array, X: Array) -> Array:
     if _is_tall(U0, X) and (Q := tall.augmented(U0, X)) is not None:
         return Q
     scale = _finite_norm(X, "X")
-    if tall.takes(U0, X) and r + X.shape[1] <= U0.shape[0] and lapack.usable(U0.size + X.size):
+    m, q = U0.shape[0], r + X.shape[1]
+    if m * q**2 <= _WRAPPERS and q <= m and tall.takes(U0, X) and lapack.usable(m * q):
         Q, R = lapack.stacked_qr(U0, X)
         if abs(R.diagonal()).min() > 10 * eps(X) * scale:
             return Q
         return np.concatenate((U0, _independent(Q[:, r:], np.triu(R), scale)), axis=1)
-    if U0.shape[0] > _TALL and U0.shape[0] > r + X.shape[1]:
+    if m > q and m > (_TALL_SINGLE if xp is np else _TALL):
         return xp.concat((U0, complement(X, [U0])), axis=1)
-    new = _appended(U0, X, scale) if r + X.shape[1] <= U0.shape[0] else None
+    new = _appended(U0, X, scale) if q <= m else None
     if new is None:
         Q, R = qr(xp.concat((U0, X), axis=1))
         new = _independent(Q[:, r:], R[r:, r:], scale)
@@ -138,7 +143,9 @@ def augment(U0: Array, X: Array) -> Array:
 def _is_tall(U0: Array, X: Array) -> bool:
     """Whether :mod:`dlra.kernels.tall` is the fastest way to a basis of [U0 | X]."""
     m, q = U0.shape[0], U0.shape[1] + X.shape[1]
-    return m > 2 * q and m * q**2 > _PRODUCTS and tall.takes(U0, X)
+    if m <= _TALL or m * q**2 <= _PRODUCTS or m <= 2 * q or not tall.takes(U0, X):
+        return False
+    return m > _TALL_SINGLE or X.dtype.char in "dD"
 
 
 def _appended(U0: Array, X: Array, scale: float) -> Array | None:
@@ -335,7 +342,7 @@ def rotate(U: Array, P: Array) -> Array:
     One Newton-Schulz correction, Q (3 I - QᴴQ) / 2, removes the loss of orthogonality of the factors; without
     it the loss would add up by about one unit of roundoff a step.
     """
-    if _in_blocks(U, P):
+    if type(U) is np.ndarray and U.size > _CACHED and _in_blocks(U, P):
         return tall.rotated(U, P, 20 * eps(U) * math.sqrt(P.shape[1]))
     Q = U @ P
     Q += Q @ (0.5 * (eye(Q.shape[1], Q) - H(Q) @ Q))
@@ -344,19 +351,21 @@ def rotate(U: Array, P: Array) -> Array:
 
 def times(U: Array, P: Array) -> Array:
     """Return ``U @ P`` for a tall U and a small P."""
-    return tall.product(U, P) if _in_blocks(U, P) else U @ P
+    if type(U) is np.ndarray and U.size > _CACHED and _in_blocks(U, P):
+        return tall.product(U, P)
+    return U @ P
 
 
 def inner(U: Array, X: Array) -> Array:
     """Return UᴴX for tall U and X."""
-    return tall.inner(U, X) if _in_blocks(U, X) else H(U) @ X
+    if type(U) is np.ndarray and U.size > _CACHED and _in_blocks(U, X):
+        return tall.inner(U, X)
+    return H(U) @ X
 
 
-def _in_blocks(U: Array, X: Array) -> bool:
-    """Whether a product of a tall U is faster in blocks of its rows."""
-    if not (type(U) is np.ndarray and U.size > _CACHED and U.ndim == X.ndim == 2):
-        return False
-    return U.shape[0] > 20 * U.shape[1] and tall.takes(U, X)
+def _in_blocks(U: np.ndarray, X: Array) -> bool:
+    """Whether a product of a large U is faster in blocks of its rows."""
+    return U.ndim == 2 and U.shape[0] > 20 * U.shape[1] and tall.takes(U, X)
 
 
 def embed(S: Array, rows: int, columns: int) -> Array:
