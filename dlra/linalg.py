@@ -59,7 +59,8 @@ def orthonormalize(A: Array) -> Array:
     Parameters
     ----------
     A : array, shape (m, r)
-        Real or complex, of any supported library; need not have full rank.
+        Real or complex, of any supported library; need not have full rank. Of a stack, (b, m, r), the bases of all
+        members are returned, with zero columns where one of them needs fewer.
 
     Returns
     -------
@@ -91,7 +92,8 @@ def augment(U0: Array, X: Array) -> Array:
     Parameters
     ----------
     U0 : array, shape (m, r)
-        Orthonormal columns.
+        Orthonormal columns; with a stack (b, m, r) and X (b, m, k) every member is augmented, by zero columns where it
+        needs fewer than others.
     X : array, shape (m, k)
         New directions of any scale: give increments (sums of slopes), not the advanced matrix, so that they
         keep all their digits when the step is small.
