@@ -367,7 +367,7 @@ def inner(U: Array, X: Array) -> Array:
 
 def _in_blocks(U: np.ndarray, X: Array) -> bool:
     """Whether a product of a large U is faster in blocks of its rows."""
-    return U.ndim == 2 and U.shape[0] > 20 * U.shape[1] and tall.takes(U, X)
+    return U.ndim == X.ndim == 2 and U.shape[0] > 20 * U.shape[1] and tall.takes(U, X)
 
 
 def embed(S: Array, rows: int, columns: int) -> Array:
