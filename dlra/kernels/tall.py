@@ -134,7 +134,7 @@ def _orthonormalized(
         if P.shape[1]:
             gram = _transformed(Z, done - new, _blocks(M, P), P.shape[1])
         else:
-            if loss > eps(Z):
+            if loss > 10 * eps(Z) * math.sqrt(new):
                 _transformed(Z, done - new, M, 0)
             return done
     return None
@@ -237,7 +237,8 @@ def _visited(visit: Callable[[slice, int], None], m: int, q: int) -> None:
 
     A block is too small to be shared by threads of BLAS: where it has several, as many of Python's visit a part each.
     """
-    height = min(_CACHED // q, max(2 * _PRODUCT // q**2, 256))
+    height = 2 * _PRODUCT // q**2
+    height = min(_CACHED // q, height) if height >= 96 else max(_CACHED // q, 96)
     count = threads.blas_threads() if m * q >= _SHARED else 1
     if count == 1:
         for start in range(0, m, height):
