@@ -32,6 +32,10 @@ _SAFE = {"f": (1e-20, 1e20), "d": (1e-200, 1e200)}
 """Bounds of ‖X‖², by precision, within which squares of what counts neither overflow nor vanish."""
 
 
+_Read = Callable[[slice], np.ndarray]
+"""Gives the rows of a matrix that are asked for."""
+
+
 def takes(A: object, B: object = None) -> bool:
     """Whether these are NumPy arrays of one floating-point type, in the byte order of the machine."""
     if type(A) is not np.ndarray or A.dtype.char not in "fdFD" or not A.dtype.isnative:
@@ -55,9 +59,8 @@ def augmented(U0: np.ndarray, X: np.ndarray) -> np.ndarray | None:
         NaN or infinite entries.
     """
     r, k = U0.shape[1], X.shape[1]
-    Z = np.empty((X.shape[0], r + k), dtype=X.dtype)
-    exponent = 0
-    gram = _loaded(Z, U0, X, exponent)
+    read = _stacked(U0, X, 0)
+    gram = _measured(read, X.shape[0], r + k, k, X.dtype)
     size = _squared(gram[r:])
     low, high = _SAFE[X.dtype.char.lower()]
     if not low < size < high:
@@ -66,15 +69,16 @@ def augmented(U0: np.ndarray, X: np.ndarray) -> np.ndarray | None:
             raise ValueError("X contains NaN or infinite values")
         if largest == 0:
             return U0
-        exponent = -math.frexp(largest)[1]
-        gram = _loaded(Z, U0, X, exponent)
+        read = _stacked(U0, X, -math.frexp(largest)[1])
+        gram = _measured(read, X.shape[0], r + k, k, X.dtype)
         size = _squared(gram[r:])
     if not np.isfinite(gram).all():
         raise ValueError("U0 contains NaN or infinite values")
     smallest = 8 * eps(X) * math.sqrt(size)
-    count = _orthonormalized(Z, r, gram, smallest, triangular=True)
+    Z = np.empty((X.shape[0], r + k), dtype=X.dtype)
+    count = _orthonormalized(Z, read, gram, smallest, triangular=True)
     if count is None and X.shape[0] >= _SHORT:
-        count = _orthonormalized(Z, r, _loaded(Z, U0, X, exponent), smallest, triangular=False)
+        count = _orthonormalized(Z, read, gram, smallest, triangular=False)
     return None if count is None else Z[:, :count]
 
 
@@ -113,19 +117,21 @@ def rotated(U: np.ndarray, P: np.ndarray, tolerance: float) -> np.ndarray:
 
 
 def _orthonormalized(
-    Z: np.ndarray, done: int, gram: np.ndarray, smallest: float, triangular: bool
+    Z: np.ndarray, read: _Read | None, gram: np.ndarray, smallest: float, triangular: bool
 ) -> int | None:
-    """Orthonormalise the columns of Z beyond the first ``done``, given ``gram`` = ZᴴZ[:, done:].
+    """Write [U₀ | Q] into Z, of which ``read`` gives blocks of [U₀ | X], and ``gram`` = [U₀ | X]ᴴX.
 
     Directions shorter than ``smallest`` are dropped. Returns how many columns of Z are the basis now; None where there
     is no way on, without a Cholesky factorisation if not ``triangular``.
     """
+    done = gram.shape[0] - gram.shape[1]
     for _ in range(_ROUNDS):
         T, left = _first_factor(gram, done, smallest, eps(Z), triangular)
         if left and Z.shape[0] < _SHORT:
             return None
         new = T.shape[1] - left
-        gram = _transformed(Z, done, _off_basis(gram, done, T), T.shape[1])
+        gram = _transformed(Z, done, _off_basis(gram, done, T), T.shape[1], read)
+        read = None
         M, loss = _correction(gram[: done + new, :new], done)
         if not loss < 0.5:
             return None
@@ -199,24 +205,40 @@ def _blocks(M: np.ndarray, P: np.ndarray) -> np.ndarray:
 # ---- visits to the data
 
 
-def _loaded(Z: np.ndarray, U0: np.ndarray, X: np.ndarray, exponent: int) -> np.ndarray:
-    """Write [U₀ | 2^exponent X] into Z and return ZᴴX."""
-    r = U0.shape[1]
-    gram = _Gram(Z.shape[1], X.shape[1], Z.dtype)
+def _stacked(U0: np.ndarray, X: np.ndarray, exponent: int) -> _Read:
+    """Blocks of rows of [U₀ | 2^exponent X], which is never put together as a whole."""
+    r, q = U0.shape[1], U0.shape[1] + X.shape[1]
+
+    def read(rows: slice) -> np.ndarray:
+        part = X[rows]
+        block = np.empty((part.shape[0], q), dtype=X.dtype)
+        block[:, :r] = U0[rows]
+        block[:, r:] = part if exponent == 0 else _scaled(part, exponent)
+        return block
+
+    return read
+
+
+def _measured(read: _Read, m: int, q: int, k: int, dtype: np.dtype) -> np.ndarray:
+    """ZᴴX of an m x q matrix Z that is read in blocks, with X its last k columns."""
+    gram = _Gram(q, k, dtype)
 
     def visit(rows: slice, part: int) -> None:
-        block = Z[rows]
-        block[:, :r] = U0[rows]
-        block[:, r:] = X[rows] if exponent == 0 else _scaled(X[rows], exponent)
+        block = read(rows)
         with np.errstate(over="ignore", invalid="ignore"):  # noticed by the trace
-            gram.add(part, block, block[:, r:])
+            gram.add(part, block, block[:, q - k :])
 
-    _visited(visit, *Z.shape)
+    _visited(visit, m, q)
     return gram.value
 
 
-def _transformed(Z: np.ndarray, start: int, M: np.ndarray, measured: int) -> np.ndarray:
-    """Replace the columns of Z from ``start`` on by Z M; return ZᴴX for the last so many of the new ones."""
+def _transformed(
+    Z: np.ndarray, start: int, M: np.ndarray, measured: int, read: _Read | None = None
+) -> np.ndarray:
+    """Replace the columns of Z from ``start`` on by Z M; return ZᴴX for the last so many of the new ones.
+
+    With ``read`` Z is nothing yet, and comes from there.
+    """
     rows_of_M, columns = M.shape
     stop = start + columns
     M = M.astype(Z.dtype)
@@ -224,7 +246,12 @@ def _transformed(Z: np.ndarray, start: int, M: np.ndarray, measured: int) -> np.
 
     def visit(rows: slice, part: int) -> None:
         block = Z[rows]
-        block[:, start:stop] = block[:, :rows_of_M] @ M
+        if read is None:
+            block[:, start:stop] = block[:, :rows_of_M] @ M
+        else:
+            old = read(rows)
+            block[:, :start] = old[:, :start]
+            block[:, start:stop] = old @ M
         if measured:
             gram.add(part, block[:, :stop], block[:, stop - measured : stop])
 
