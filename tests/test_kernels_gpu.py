@@ -264,7 +264,9 @@ def test_updates_are_those_of_the_optimisers(compiled, dtype):
         f = rng.standard_normal(X.shape).astype(dtype)
         moved, after = first.increment(0.1, f, memory[0], X)
         result = np.empty_like(f)
-        getattr(compiled, f"momentum_{dtype}")(f.size, *pointers(f, M, result), *map(number, (0.1, 0.8, 0.3, 0.94)))
+        getattr(compiled, f"momentum_{dtype}")(
+            f.size, *pointers(f, M, result), *map(number, (0.1, 0.8, 0.3, 0.94))
+        )
         np.testing.assert_allclose(result, moved, rtol=20 * np.finfo(dtype).eps, atol=np.finfo(dtype).eps)
         np.testing.assert_allclose(
             M, after.moments[0], rtol=20 * np.finfo(dtype).eps, atol=np.finfo(dtype).eps

@@ -96,16 +96,17 @@ def svd(A: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return U, s, Vh
 
 
-def inverse_cholesky(C: np.ndarray) -> np.ndarray | None:
-    """L⁻¹ for Hermitian C = L Lᴴ; None where C is not positive definite."""
+def cholesky(C: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """L and L⁻¹ for Hermitian C = L Lᴴ; None where C is not positive definite."""
     if not usable(C.size):
         try:
-            return np.linalg.inv(np.linalg.cholesky(C))
+            L = np.linalg.cholesky(C)
         except np.linalg.LinAlgError:
             return None
+        return L, np.linalg.inv(L)
     routines = _routines(C.dtype.char)
     L, failed = routines.potrf(C, lower=1, clean=1)
     if failed:
         return None
-    inverse, failed = routines.trtri(L, lower=1, overwrite_c=1)
-    return None if failed else inverse
+    inverse, failed = routines.trtri(L, lower=1)
+    return None if failed else (L, inverse)

@@ -32,8 +32,8 @@ _SAFE = {"f": (1e-20, 1e20), "d": (1e-200, 1e200)}
 """Bounds of ‖X‖², by precision, within which squares of what counts neither overflow nor vanish."""
 
 
-_Read = Callable[[slice], np.ndarray]
-"""Gives the rows of a matrix that are asked for."""
+_Read = Callable[[slice, int], np.ndarray]
+"""Gives rows of a matrix, until it is asked for others of the same part."""
 
 
 def takes(A: object, B: object = None) -> bool:
@@ -76,10 +76,10 @@ def augmented(U0: np.ndarray, X: np.ndarray) -> np.ndarray | None:
         raise ValueError("U0 contains NaN or infinite values")
     smallest = 8 * eps(X) * math.sqrt(size)
     Z = np.empty((X.shape[0], r + k), dtype=X.dtype)
-    count = _orthonormalized(Z, read, gram, smallest, triangular=True)
-    if count is None and X.shape[0] >= _SHORT:
-        count = _orthonormalized(Z, read, gram, smallest, triangular=False)
-    return None if count is None else Z[:, :count]
+    count = _orthonormalized(Z, read, gram, smallest)
+    if count is None or count == r + k:
+        return None if count is None else Z
+    return Z[:, :count].copy()  # without the memory of the columns that were dropped
 
 
 def product(U: np.ndarray, P: np.ndarray) -> np.ndarray:
@@ -116,17 +116,15 @@ def rotated(U: np.ndarray, P: np.ndarray, tolerance: float) -> np.ndarray:
     return Q
 
 
-def _orthonormalized(
-    Z: np.ndarray, read: _Read | None, gram: np.ndarray, smallest: float, triangular: bool
-) -> int | None:
+def _orthonormalized(Z: np.ndarray, read: _Read | None, gram: np.ndarray, smallest: float) -> int | None:
     """Write [U₀ | Q] into Z, of which ``read`` gives blocks of [U₀ | X], and ``gram`` = [U₀ | X]ᴴX.
 
     Directions shorter than ``smallest`` are dropped. Returns how many columns of Z are the basis now; None where there
-    is no way on, without a Cholesky factorisation if not ``triangular``.
+    is no way on.
     """
     done = gram.shape[0] - gram.shape[1]
     for _ in range(_ROUNDS):
-        T, left = _first_factor(gram, done, smallest, eps(Z), triangular)
+        T, left = _first_factor(gram, done, smallest, eps(Z))
         if left and Z.shape[0] < _SHORT:
             return None
         new = T.shape[1] - left
@@ -146,9 +144,7 @@ def _orthonormalized(
     return None
 
 
-def _first_factor(
-    gram: np.ndarray, done: int, smallest: float, unit: float, triangular: bool
-) -> tuple[np.ndarray, int]:
+def _first_factor(gram: np.ndarray, done: int, smallest: float, unit: float) -> tuple[np.ndarray, int]:
     """T such that (I - QQᴴ) X T is orthonormal to some digits, but for so many last columns that must wait.
 
     Q and X are the first ``done`` and the other columns of Z; ``gram`` = ZᴴX.
@@ -156,17 +152,27 @@ def _first_factor(
     A, G = gram[:done], gram[done:]
     C = G - H(A) @ A
     lengths = np.sqrt(np.real(G.diagonal()))
-    if triangular and lengths.min() > smallest:
-        inverse = lapack.inverse_cholesky(C / np.outer(lengths, lengths))
-        if inverse is not None:
-            heights = 1 / np.real(
-                inverse.diagonal()
-            )  # of each column over the span of those before it, of length one
-            if heights.min() ** 2 > 1e3 * unit and (heights * lengths).min() > smallest:
-                return H(inverse) / lengths[:, None], 0
+    if lengths.min() > smallest:
+        factor = lapack.cholesky(C / np.outer(lengths, lengths))
+        if factor is not None and _is_safe(*factor, lengths, smallest, unit):
+            return H(factor[1]) / lengths[:, None], 0
     squares, P = np.linalg.eigh(C)
     left = int(np.count_nonzero(squares <= max(smallest**2, unit**0.8 * _squared(G))))
     return np.concatenate((P[:, left:] / np.sqrt(squares[left:]), P[:, :left]), axis=1), left
+
+
+def _is_safe(L: np.ndarray, inverse: np.ndarray, lengths: np.ndarray, smallest: float, unit: float) -> bool:
+    """Whether X N⁻¹ L⁻ᴴ, with N = diag(lengths), is nearly orthonormal and spans X to a few units of roundoff.
+
+    C = N L Lᴴ N has errors of ``unit`` beside N², which the heights of columns over those before them must exceed, as
+    ``smallest`` in X. Column j of the product has an error of about ``unit`` times the length of column j of L⁻ᴴ, and
+    X one of that times the length of row j of LᴴN.
+    """
+    heights = np.real(L.diagonal())
+    if heights.min() ** 2 <= 1e3 * unit or (heights * lengths).min() <= smallest:
+        return False
+    errors = np.sum(np.abs(inverse) ** 2, axis=1) @ np.sum(np.abs(L * lengths[:, None]) ** 2, axis=0)
+    return errors <= 30.0**2 * _norm2(lengths)
 
 
 def _correction(gram: np.ndarray, done: int) -> tuple[np.ndarray, float]:
@@ -178,8 +184,8 @@ def _correction(gram: np.ndarray, done: int) -> tuple[np.ndarray, float]:
     loss = math.sqrt(_norm2(A) + _norm2(G - identity))
     if not loss < 0.5:
         return gram, loss
-    inverse = lapack.inverse_cholesky(G - H(A) @ A)
-    return (gram, math.inf) if inverse is None else (_off_basis(gram, done, H(inverse)), loss)
+    factor = lapack.cholesky(G - H(A) @ A)
+    return (gram, math.inf) if factor is None else (_off_basis(gram, done, H(factor[1])), loss)
 
 
 def _off_basis(gram: np.ndarray, done: int, T: np.ndarray) -> np.ndarray:
@@ -188,9 +194,9 @@ def _off_basis(gram: np.ndarray, done: int, T: np.ndarray) -> np.ndarray:
 
 
 def _longer(gram: np.ndarray, smallest: float) -> np.ndarray:
-    """Combinations of columns with this Gram matrix without the shortest, together no longer than ``smallest``."""
+    """Coefficients of the combinations of columns with this Gram matrix that are longer than ``smallest``."""
     squares, P = np.linalg.eigh(gram)
-    return P[:, np.cumsum(squares) > smallest**2]
+    return P[:, squares > smallest**2]
 
 
 def _blocks(M: np.ndarray, P: np.ndarray) -> np.ndarray:
@@ -209,11 +215,15 @@ def _stacked(U0: np.ndarray, X: np.ndarray, exponent: int) -> _Read:
     """Blocks of rows of [U₀ | 2^exponent X], which is never put together as a whole."""
     r, q = U0.shape[1], U0.shape[1] + X.shape[1]
 
-    def read(rows: slice) -> np.ndarray:
-        part = X[rows]
-        block = np.empty((part.shape[0], q), dtype=X.dtype)
+    blocks: dict[int, np.ndarray] = {}
+
+    def read(rows: slice, part: int) -> np.ndarray:
+        new = X[rows]
+        if part not in blocks:  # the first block of a part is the largest
+            blocks[part] = np.empty((new.shape[0], q), dtype=X.dtype)
+        block = blocks[part][: new.shape[0]]
         block[:, :r] = U0[rows]
-        block[:, r:] = part if exponent == 0 else _scaled(part, exponent)
+        block[:, r:] = new if exponent == 0 else _scaled(new, exponent)
         return block
 
     return read
@@ -224,7 +234,7 @@ def _measured(read: _Read, m: int, q: int, k: int, dtype: np.dtype) -> np.ndarra
     gram = _Gram(q, k, dtype)
 
     def visit(rows: slice, part: int) -> None:
-        block = read(rows)
+        block = read(rows, part)
         with np.errstate(over="ignore", invalid="ignore"):  # noticed by the trace
             gram.add(part, block, block[:, q - k :])
 
@@ -249,7 +259,7 @@ def _transformed(
         if read is None:
             block[:, start:stop] = block[:, :rows_of_M] @ M
         else:
-            old = read(rows)
+            old = read(rows, part)
             block[:, :start] = old[:, :start]
             block[:, start:stop] = old @ M
         if measured:
@@ -266,10 +276,11 @@ def _visited(visit: Callable[[slice, int], None], m: int, q: int) -> None:
     """
     height = 2 * _PRODUCT // q**2
     height = min(_CACHED // q, height) if height >= 96 else max(_CACHED // q, 96)
-    count = threads.blas_threads() if m * q >= _SHARED else 1
-    if count == 1:
-        for start in range(0, m, height):
-            visit(slice(start, start + height), 0)
+    count = threads.blas_threads()
+    if count == 1 or m * q < _SHARED:
+        with threads.one_thread(everything=count > 1):
+            for start in range(0, m, height):
+                visit(slice(start, start + height), 0)
         return
     edges = [height * (-(-m // height) * i // count) for i in range(count)] + [m]
 

@@ -9,6 +9,7 @@ that integrate at the same time only as long as a step of any of them lasts.
 
 from __future__ import annotations
 
+import os
 import threading
 from functools import lru_cache
 from typing import Any
@@ -37,39 +38,54 @@ class one_thread:
 
     def __enter__(self) -> None:
         for pool in self._pools:
-            pool.hold()
+            pool.hold(id(self))
 
     def __exit__(self, *_: object) -> None:
         for pool in self._pools:
-            pool.release()
+            pool.release(id(self))
+
+    def __del__(self) -> None:
+        self.__exit__()  # Ctrl-C may come between __enter__ and what follows it
 
 
 class _Pool:
-    """The threads of one BLAS library, and how many steps want it to have one."""
+    """The threads of one BLAS library, and who wants it to have one."""
 
     def __init__(self, controller: Any):
         self._controller, self._lock = controller, threading.Lock()
         # The public setter of threadpoolctl ignores all threads but the first that calls it.
         self._set = getattr(controller, "_real_set_num_threads", controller.set_num_threads)
-        self._holders, self._before = 0, 1
+        self._holders: set[int] = set()
+        self._before = 1
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forked)
 
     @property
     def threads(self) -> int:
         return self._controller.num_threads
 
-    def hold(self) -> None:
+    def hold(self, holder: int) -> None:
         with self._lock:
-            if self._holders == 0:
+            if not self._holders:
                 self._before = self.threads
-                if self._before != 1:
-                    self._set(1)
-            self._holders += 1
+            self._holders.add(holder)
+            if self._before != 1:
+                self._set(1)
 
-    def release(self) -> None:
+    def release(self, holder: int) -> None:
         with self._lock:
-            self._holders -= 1
-            if self._holders == 0 and self._before != 1:
+            if holder not in self._holders:
+                return
+            self._holders.remove(holder)
+            if not self._holders and self._before != 1:
                 self._set(self._before)
+
+    def _forked(self) -> None:
+        """The steps of the parent are not those of the child."""
+        self._lock = threading.Lock()
+        if self._holders:
+            self._holders.clear()
+            self._set(self._before)
 
 
 @lru_cache(maxsize=1)
