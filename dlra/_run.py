@@ -208,30 +208,38 @@ class Run:
 
         Then nothing has happened: the stretch is to be done again, with all tests. Ctrl-C ends it early.
         """
-        t, Ys, unread, values, interrupt = self.t, self.Ys, [], [], None
-        begin = here = self._marks()
+        t, Ys, interrupt, begin = self.t, self.Ys, None, self._marks()
+        done: list[
+            tuple[Taken, Any, Any]
+        ] = []  # each step, the norm it leads to, and marks: all three, or none
         keeps = self.record is not None and self.t_eval is None
         try:
             for planned in stretch:
                 taken, size = self._steps.ahead(t, *planned, Ys)
-                if unread and not keeps:
-                    unread[-1] = replace(unread[-1], result=replace(unread[-1].result, Ys=()))
-                unread.append(taken)
-                values += size, taken.result.discarded, taken.normal
-                t, Ys, here = taken.t, taken.result.Ys, self._marks()
+                done.append((taken, size, self._marks()))
+                if len(done) > 1 and not keeps:
+                    earlier, *rest = done[-2]
+                    done[-2] = (replace(earlier, result=replace(earlier.result, Ys=())), *rest)
+                t, Ys = taken.t, taken.result.Ys
         except KeyboardInterrupt as error:
             interrupt = error
-            self._go_back(here)
+            self._go_back(done[-1][2] if done else begin)
         except Exception:
             self._go_back(begin)
             return None, None
-        if not unread:
+        if not done:
             return None, interrupt
-        host = iter(numbers(values))
-        norms, sizes = self._norms, []
-        for i, taken in enumerate(unread):
+        try:
+            host = iter(
+                numbers([a for taken, size, _ in done for a in (size, taken.result.discarded, taken.normal)])
+            )
+        except KeyboardInterrupt as error:
+            self._go_back(begin)
+            return None, error
+        norms, sizes, unread = self._norms, [], []
+        for taken, *_ in done:
             size, result = next(host), replace(taken.result, discarded=next(host), normal=next(host))
-            unread[i] = replace(taken, result=result, normal=result.normal)
+            unread.append(replace(taken, result=result, normal=result.normal))
             try:
                 norms = self._checked_growth(taken.t, norms, size, ())
             except StageError:

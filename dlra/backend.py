@@ -315,6 +315,8 @@ def together(arrays: Sequence[Any], vectors: int) -> list[Any]:
     There is one transfer for all of them.
     """
     flat = [namespace(a).reshape(a, (-1,)) for a in arrays if is_array(a)]
+    if not flat:
+        return [*arrays[:vectors], list(arrays[vectors:])]
     host = to_host(namespace(*flat).concat(flat))
     pieces = iter(np.split(host, np.cumsum([a.shape[0] for a in flat])[:-1]))
     found = [next(pieces) if is_array(a) else a for a in arrays]

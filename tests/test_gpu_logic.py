@@ -197,6 +197,13 @@ def test_members_of_a_system_are_read_together(device, method):
     assert many - few == (STEPS - 10 if method.is_free else 0)
 
 
+@by_name({"fixed": dlra.AugmentedBUG(), "free": dlra.AugmentedBUG(rtol=1e-3)})
+def test_a_system_of_dense_members_only(device, method):
+    Y0 = [device.asarray(np.ones((4, 3))), device.asarray(np.ones((3, 2)))]
+    sol = dlra.solve(lambda Ys: [-Y for Y in Ys], (0, 3 * H), Y0, method, dt=H, t_eval=[3 * H])
+    assert np.allclose(to_numpy(sol.y_final[0]), np.exp(-3 * H), rtol=H**2)
+
+
 def test_every_fiftieth_step_is_read(device):
     problem = Problem(device)
     counts = [reads_of(lambda s=s: problem.solve(dlra.BUG(), s)) for s in (45, 50, 51, 100, 101, 120)]

@@ -120,6 +120,16 @@ def test_every_way_to_a_basis_keeps_the_contract(seed, m, r, k, kind, scale, dty
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["kahan", "triangular"])
+def test_columns_that_only_together_are_nearly_dependent(rng, dtype, kind):
+    U0 = random_orthonormal(rng, 5000, 4, dtype)
+    X = columns(rng, kind, U0[:, :0], 50, dtype)
+    is_basis(tall.augmented(U0[:, :0], X), U0[:, :0], X)
+    X = columns(rng, kind, U0, 50, dtype)
+    is_basis(tall.augmented(U0, X), U0, X)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", ["dependent", "within", "zero"])
 def test_what_depends_is_dropped(rng, dtype, kind):
     U0 = random_orthonormal(rng, 2000, 6, dtype)
