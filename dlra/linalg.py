@@ -1,9 +1,11 @@
 """Orthonormalise, augment, truncate: the linear algebra of low-rank integrators, on arrays of any supported
 library.
 
-All functions are pure. Their bases are orthonormal to a few units of roundoff whatever the conditioning of
-the input: they rest on Householder QR, against a basis that is kept on two rounds of projection and QR. Where
-the rank of the input must be decided, columns count as dependent below ``10 eps`` of the norm of the input.
+All functions are pure. Their bases are orthonormal to a few units of roundoff whatever the conditioning of the input:
+they rest on Householder QR and, for tall matrices, on products whose result is measured and corrected; against a basis
+that is kept on two rounds of either. Where the rank of the input must be decided, directions count as dependent below
+``10 eps`` of the Frobenius norm of the input. Which way is the fastest for which size is measured by
+``python -m validation.benchmarks thresholds``.
 """
 
 from __future__ import annotations
@@ -65,7 +67,7 @@ def orthonormalize(A: Array) -> Array:
     Returns
     -------
     Q : array, shape (m, k), k <= min(m, r)
-        QᴴQ = I to a few units of roundoff and ‖A - Q QᴴA‖ <= 10 eps ‖A‖; k < r where columns of ``A`` depend
+        QᴴQ = I to a few units of roundoff and ‖A - Q QᴴA‖₂ <= 10 eps ‖A‖_F; k < r where columns of ``A`` depend
         on each other to that accuracy (k = 0 for a zero matrix).
 
     Examples
@@ -110,8 +112,9 @@ def augment(U0: Array, X: Array) -> Array:
     X is projected off ``U0``, orthonormalised by Householder QR, and both once more where the first round has lost
     digits (columns of X that nearly lie in the span of ``U0``). Where X has too many columns for that, or hardly leaves
     the span, or the matrices are very small, Householder QR of [U0 | X], whose leading columns are replaced by ``U0``;
-    for many rows products only (:mod:`dlra.kernels.tall`, on other arrays than NumPy's :func:`complement`). A Cholesky
-    factorisation of [U0 | X] would lose orthogonality: its condition number grows as X tends to zero.
+    for many rows products only (:mod:`dlra.kernels.tall`; :func:`complement` on other arrays than NumPy's, and where
+    that gives up). A Cholesky factorisation of [U0 | X] would lose orthogonality: its condition number grows as X
+    tends to zero.
     """
     U0, X = _checked(U0, "U0"), _checked(X, "X")
     if U0.shape[:-1] != X.shape[:-1]:
