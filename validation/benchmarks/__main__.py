@@ -17,7 +17,7 @@ from validation.benchmarks.machine import describe
 from validation.benchmarks.results import pinned, summary
 
 NAMES = (
-    "kernels", "steps", "scaling", "whole_runs", "batched", "stacks", "convolution", "training", "stiff",
+    "kernels", "changes", "steps", "scaling", "whole_runs", "batched", "stacks", "convolution", "training", "stiff",
     "nonlinear", "work_precision",
 )  # fmt: skip
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
