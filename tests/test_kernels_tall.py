@@ -76,14 +76,25 @@ def outside(Q, X, wide="float64"):
     return np.sqrt(max(0.0, np.linalg.eigvalsh(gram)[-1]))
 
 
+def exact_orthonormality(Q):
+    """‖QᴴQ - I‖ in extended precision: in double the sum over so many equal rows is wrong itself."""
+    Q = Q.astype(np.clongdouble if is_complex(Q.dtype) else np.longdouble)
+    return float(np.sqrt(np.sum(np.abs(Q.conj().T @ Q - np.eye(Q.shape[1])) ** 2)))
+
+
+def allowed(Q):
+    """1e-14 √q in double precision."""
+    return 1e-14 * eps(Q.dtype) / eps("float64") * np.sqrt(Q.shape[1])
+
+
 def is_basis(Q, U0, X):
     """The contract of augment."""
-    r, unit = U0.shape[1], eps(Q.dtype) / eps("float64")
+    r = U0.shape[1]
     assert Q.dtype == X.dtype and r <= Q.shape[1] <= r + X.shape[1]
     assert np.array_equal(Q[:, :r], U0)
-    assert orthonormality(Q) <= 1e-14 * unit * np.sqrt(Q.shape[1])
-    allowed = 10 * eps(Q.dtype) + orthonormality(Q)  # Q Qᴴ is a projection up to that
-    assert outside(Q, X) <= allowed or outside(Q, X, "longdouble") <= allowed
+    assert orthonormality(Q) <= allowed(Q)
+    bound = 10 * eps(Q.dtype) + orthonormality(Q)  # Q Qᴴ is a projection up to that
+    assert outside(Q, X) <= bound or outside(Q, X, "longdouble") <= bound
 
 
 @settings(max_examples=300, deadline=None)
@@ -127,6 +138,21 @@ def test_columns_that_only_together_are_nearly_dependent(rng, dtype, kind):
     is_basis(tall.augmented(U0[:, :0], X), U0[:, :0], X)
     X = columns(rng, kind, U0, 50, dtype)
     is_basis(tall.augmented(U0, X), U0, X)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("m", [10_001, 70_001, 300_001])
+def test_rows_that_are_all_the_same(dtype, m):
+    ones, halves = np.ones((m, 1)), np.where(np.arange(m) < m // 2, 1.0, -1.0)[:, None]
+    first = np.zeros((m, 1))
+    first[0] = 1
+    X = np.concatenate((ones, halves, 3 * ones + first), axis=1).astype(dtype)
+    for U0 in (np.empty((m, 0), dtype), np.eye(m, 4, dtype=dtype)):
+        Q = tall.augmented(U0, X[:, :1])
+        assert exact_orthonormality(Q) <= allowed(Q)
+        Q = tall.augmented(U0, X)
+        assert exact_orthonormality(Q) <= allowed(Q)
+    assert exact_orthonormality(tall.rotated(Q, np.eye(Q.shape[1], dtype=dtype), 0.0)) <= allowed(Q)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

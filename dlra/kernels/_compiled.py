@@ -16,8 +16,12 @@ from dlra.errors import DlraWarning
 
 @lru_cache(maxsize=16)
 def module(name: str) -> Any:
-    """The module ``dlra.kernels.<name>``; None where numba, which it needs, is not installed."""
+    """The module ``dlra.kernels.<name>``; None where numba, which it needs, is not installed or told not to compile."""
     try:
+        import numba
+
+        if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+            return None
         return importlib.import_module(f"dlra.kernels.{name}")
     except ImportError as error:
         if (error.name or "").partition(".")[0] in ("numba", "llvmlite"):

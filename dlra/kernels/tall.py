@@ -23,6 +23,8 @@ _PRODUCT = 1_000_000
 """Multiplications in the product of a block: up to there OpenBLAS does without copies of its operands."""
 _CACHED = 60_000
 """Most entries of a block: half of a second-level cache of a megabyte."""
+_SUMMED = 128
+"""Rows whose products are summed by BLAS, in the precision of the matrix."""
 _SHARED = 1_000_000
 """Entries of a matrix from which on several threads visit it."""
 _SHORT = 2000
@@ -95,6 +97,8 @@ def product(U: np.ndarray, P: np.ndarray) -> np.ndarray:
 
 def inner(U: np.ndarray, X: np.ndarray) -> np.ndarray:
     """UᴴX for tall U and X, summed up in double precision."""
+    if U.shape[0] != X.shape[0]:
+        raise ValueError(f"UᴴX needs as many rows of U as of X, got shapes {U.shape} and {X.shape}")
     gram = _Gram(U.shape[1], X.shape[1], U.dtype)
     _visited(lambda rows, part: gram.add(part, U[rows], X[rows]), U.shape[0], max(U.shape[1], X.shape[1]))
     return gram.value.astype(U.dtype, copy=False)
@@ -293,26 +297,44 @@ def _visited(visit: Callable[[slice, int], None], m: int, q: int) -> None:
 
 
 class _Gram:
-    """Sums of products of blocks, in double precision, for each part of the rows."""
+    """Sums of products of blocks, for each part of the rows.
+
+    Equal rows make rounding errors of equal sign: the products of a hundred rows are summed in double precision, and
+    sums of sums in pairs, so that errors grow with the logarithm of the number of rows.
+    """
 
     def __init__(self, rows: int, columns: int, dtype: np.dtype):
-        self._shape, self._dtype = (rows, columns), dtype
-        self._wide = np.dtype(np.complex128 if dtype.kind == "c" else np.float64)
-        self._sums: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._shape, self._is_complex = (rows, columns), dtype.kind == "c"
+        self._wide = np.dtype(np.complex128 if self._is_complex else np.float64)
+        self._sums: dict[int, list[np.ndarray | None]] = {}  # of 1, 2, 4, ... blocks
 
     def add(self, part: int, Z: np.ndarray, X: np.ndarray) -> None:
         """Add ZᴴX (its conjugate, where the numbers are complex)."""
-        if part not in self._sums:
-            self._sums[part] = np.zeros(self._shape, self._wide), np.empty(self._shape, self._dtype)
-        total, product = self._sums[part]
-        total += np.matmul(Z.T, np.conj(X) if self._dtype.kind == "c" else X, out=product)
+        X = np.conj(X) if self._is_complex else X
+        count = Z.shape[0] // _SUMMED
+        even = count * _SUMMED
+        total = Z[even:].T @ X[even:]
+        if count:
+            products = np.matmul(
+                Z[:even].reshape(count, _SUMMED, -1).mT, X[:even].reshape(count, _SUMMED, -1)
+            )
+            total = total + np.add.reduce(products, axis=0, dtype=self._wide)
+        sums = self._sums.setdefault(part, [])
+        for i, other in enumerate(sums):
+            if other is None:
+                sums[i] = total
+                return
+            total, sums[i] = other + total, None
+        sums.append(total)
 
     @property
     def value(self) -> np.ndarray:
         """The sum, of parts in their order."""
         total = np.zeros(self._shape, self._wide)
         for part in sorted(self._sums):
-            total += self._sums[part][0]
+            for one in self._sums[part]:
+                if one is not None:
+                    total += one
         return total.conj()
 
 
