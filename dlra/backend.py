@@ -344,6 +344,9 @@ def norm(a: Array) -> float:
     if _smallest_norm(dtype_name(a.dtype)) <= value < math.inf:
         return value
     largest = scalar(namespace(a).max(abs(a))) if math.prod(a.shape) else 0.0
+    least = tiny(dtype_name(a.dtype))
+    if 0.0 < largest < least:  # a complex number over a subnormal one may be NaN
+        return least * norm(a * (1 / least))
     return largest * _plain_norm(a / largest) if 0.0 < largest < math.inf else largest
 
 
@@ -353,6 +356,12 @@ def _plain_norm(a: Array) -> float:
         return math.sqrt(np.vdot(flat, flat).real)  # unlike np.linalg.norm this overflows without a warning
     xp = namespace(a)
     return scalar(xp.linalg.vector_norm(xp.reshape(a, (-1,))))
+
+
+@lru_cache(maxsize=64)
+def tiny(name: str) -> float:
+    """The smallest number that is not subnormal, a power of two."""
+    return float(np.finfo(name).tiny)
 
 
 @lru_cache(maxsize=64)

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from dlra._factors import check_dtype
 from dlra.backend import (
     Array,
     H,
+    all_finite,
     astype,
     deferred_norm,
     defers,
@@ -28,6 +30,8 @@ from dlra.backend import (
     kind,
     namespace,
     norm,
+    same_dtype,
+    tiny,
     to_host,
     zeros,
 )
@@ -127,9 +131,15 @@ def augment(U0: Array, X: Array) -> Array:
     if U0.ndim == 3:
         return _stacked().augment(U0, X)
     xp = namespace(U0, X)
+    if not same_dtype(U0.dtype, X.dtype):
+        raise TypeError(
+            f"U0 and X need one dtype, got {dtype_name(U0.dtype)} and {dtype_name(X.dtype)}; cast one with astype"
+        )
     if _is_tall(U0, X) and (Q := tall.augmented(U0, X)) is not None:
         return Q
     scale = _finite_norm(X, "X")
+    if 0 < scale < _smallest(X):  # subnormal numbers have too few digits to compute with
+        X, scale = X * (1 / _smallest(X)), scale / _smallest(X)
     m, q = U0.shape[0], r + X.shape[1]
     if m * q**2 <= _WRAPPERS and q <= m and tall.takes(U0, X) and lapack.usable(m * q):
         Q, R = lapack.stacked_qr(U0, X)
@@ -472,6 +482,8 @@ def _independent(Q: Array, R: Array, scale: float) -> Array:
         and float(diagonal.min() if xp is np else xp.min(diagonal)) > tolerance
     ):
         return Q
+    if not all_finite(R):
+        raise ValueError("U0 contains NaN or infinite values")
     W, s, _ = svd(R)
     return Q @ W[:, : int(np.count_nonzero(to_host(s) > tolerance))]
 
@@ -491,7 +503,16 @@ def _checked(A: Array, name: str) -> Array:
         raise TypeError(f"{name} must be an array of shape (m, r), got {kind(A)}")
     if A.ndim not in (2, 3):
         raise ValueError(f"{name} must be a matrix of shape (m, r), got an array of shape {tuple(A.shape)}")
+    if isinstance(A, np.ma.MaskedArray):
+        raise TypeError(f"{name} must not be masked, got {kind(A)}; give A.filled(...) or A.data")
+    if type(A) is not np.ndarray or A.dtype.char not in "fdFD":
+        check_dtype(A, name)
     return _native(A)
+
+
+def _smallest(A: Array) -> float:
+    """The norm below which entries that count may be subnormal numbers."""
+    return tiny(dtype_name(A.dtype)) / eps(A)
 
 
 def _native(A: Array) -> Array:

@@ -214,8 +214,9 @@ def test_nan_and_infinity_end_at_once(rng, bad, m):
         linalg.orthonormalize(X)
 
 
-def test_a_broken_basis_is_named(rng):
-    U0, X = random_orthonormal(rng, 5000, 5, "float64"), gaussian(rng, 5000, 5, "float64")
+@pytest.mark.parametrize("m", [20, 700, 5000])
+def test_a_broken_basis_is_named(rng, m):
+    U0, X = random_orthonormal(rng, m, 5, "float64"), gaussian(rng, m, 5, "float64")
     U0[7, 2] = np.nan
     with pytest.raises(ValueError, match="U0 contains NaN or infinite values"):
         linalg.augment(U0, X)
@@ -268,6 +269,33 @@ def test_rotation_in_blocks_corrects_a_loss(rng, dtype):
     lost = U * np.asarray(1 + 1e3 * eps(dtype), dtype)
     assert orthonormality(tall.rotated(lost, P, np.inf)) > 200 * eps(dtype)
     assert orthonormality(linalg.rotate(lost, P)) <= 20 * eps(dtype) * np.sqrt(5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("m", [50, 1500, 5000])
+def test_subnormal_columns(rng, dtype, m):
+    U0, X = random_orthonormal(rng, m, 4, dtype), gaussian(rng, m, 3, dtype)
+    tiny = np.finfo(dtype).tiny
+    small = (X * np.asarray(tiny * 2.0**-12, dtype)).astype(dtype)
+    Q = linalg.augment(U0, small)
+    assert Q.shape[1] == 7 and orthonormality(Q) <= allowed(Q)
+    assert outside(Q, small / np.asarray(tiny, dtype)) <= 10 * eps(dtype) + orthonormality(Q)
+
+
+@pytest.mark.parametrize(
+    ("U0", "X", "message"),
+    [
+        (np.eye(9, 2), np.ones((9, 2), int), "X must have dtype float32, .* got int64"),
+        (np.eye(9, 2, dtype=np.float16), np.ones((9, 2)), "U0 must have dtype float32, .* got float16"),
+        (np.eye(9, 2, dtype=np.float32), np.ones((9, 2)), "one dtype, got float32 and float64"),
+        (np.eye(9, 2), np.ma.masked_less(np.ones((9, 2)), 2), "X must not be masked"),
+        (np.eye(9, 2), np.full((9, 2), "a"), "X must have dtype float32"),
+        (np.eye(9, 2), np.ones((9, 2), np.longdouble), "X must have dtype float32"),
+    ],
+)
+def test_other_types_are_refused(U0, X, message):
+    with pytest.raises(TypeError, match=message):
+        linalg.augment(U0, X)
 
 
 # ---- threads
