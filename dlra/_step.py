@@ -27,7 +27,7 @@ REMEDY = (
 )
 
 SMALL = 1000
-"""Rows and columns up to which a step, F included, runs on one BLAS thread."""
+"""Rows and columns up to which a step, F included, runs on one BLAS thread (docs/measured-thresholds.md)."""
 
 
 def evaluate(field: Field, ask: Ask, *, first: bool = False) -> tuple[Any, ...]:

@@ -43,17 +43,17 @@ if TYPE_CHECKING:
 __all__ = ["augment", "augment_stack", "orthonormalize", "orthonormalize_stack", "svd_stack", "truncate"]
 
 _TALL = 800
-"""Number of rows beyond which products beat Householder QR."""
+"""Number of rows beyond which products beat Householder QR (docs/measured-thresholds.md)."""
 _TALL_SINGLE = 2000
-"""The same for NumPy arrays in single precision, and for nearly dependent columns."""
+"""The same for NumPy arrays in single precision, and for nearly dependent columns (docs/measured-thresholds.md)."""
 _PRODUCTS = 200_000
-"""Rows times squared columns, beyond which the same holds for columns."""
+"""Rows times squared columns, beyond which the same holds for columns (docs/measured-thresholds.md)."""
 _WRAPPERS = 200_000
-"""Rows times squared columns up to which one factorisation by LAPACK takes less time than the calls of several."""
+"""Rows times squared columns up to which one call of LAPACK beats several (docs/measured-thresholds.md)."""
 _CACHED = 100_000
-"""Entries of a matrix beyond which products with it are done in blocks of its rows."""
+"""Entries of a matrix beyond which products with it are done in blocks of its rows (docs/measured-thresholds.md)."""
 _LARGE = 1_000_000
-"""Entries of a tall matrix beyond which its QR factorisation gains from blocks."""
+"""Entries of a tall matrix beyond which its QR factorisation gains from blocks (docs/measured-thresholds.md)."""
 
 LEFT, RIGHT, BOTH = 1, 2, 3
 """Which factors of a LowRank are known to have orthonormal columns: U, V, or both."""

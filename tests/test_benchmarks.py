@@ -7,13 +7,17 @@ import json
 import math
 import re
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 
+from dlra import linalg
+from dlra.kernels import lapack, tall
 from validation import pages
-from validation.benchmarks import bare, kernels, results, scaling, steps, whole_runs
+from validation.benchmarks import bare, gpu, kernels, results, scaling, stacks, steps, thresholds, whole_runs
 from validation.benchmarks.results import Headline, Timing, compare, number
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -189,6 +193,95 @@ def test_rate_of_a_kernel_counts_complex_operations_four_times(monkeypatch):
         row = kernels.measure_truncate(dtype, 60, 4, 0.0)
         assert row["gflops"] * 1e9 * row["times"]["dlra"].median == pytest.approx(factor * 8 * 60 * 16)
         assert kernels.square_product(dtype, 50)[1] == factor * 2 * 50**3
+
+
+def test_ways_are_forced_and_constants_put_back():
+    constants = {name: getattr(linalg, name) for name in thresholds.AUGMENT}
+    ways = thresholds.augmentations("float64", "gaussian", 900, 3)
+    called = {name: _called(way) for name, way in ways.items()}
+    assert called == {
+        "LAPACK": ["stacked_qr"], "projection": ["_appended"], "blocks": ["augmented"], "complement": ["complement"],
+        "dlra": ["stacked_qr"],
+    }  # fmt: skip
+    with pytest.raises(ZeroDivisionError):
+        thresholds.forced(lambda: 1 / 0, linalg, _TALL=1, _PRODUCTS=2)()
+    assert {name: getattr(linalg, name) for name in constants} == constants
+    with pytest.raises(AttributeError):
+        thresholds.forced(lambda: None, linalg, _TAL=1)
+
+
+def _called(way):
+    """Which functions a run of ``augment`` reaches."""
+    places = ((lapack, "stacked_qr"), (linalg, "_appended"), (tall, "augmented"), (linalg, "complement"))
+    with ExitStack() as stack:
+        spies = {
+            name: stack.enter_context(mock.patch.object(module, name, wraps=getattr(module, name)))
+            for module, name in places
+        }
+        way()
+    return [name for name, spy in spies.items() if spy.called]
+
+
+def test_a_choice_is_compared_with_the_fastest_way():
+    def sleeping(seconds):
+        return lambda: time.sleep(seconds)
+
+    case = thresholds.Case(
+        {"n": 1}, {"slow": sleeping(0.03), "fast": sleeping(0.005), thresholds.AS_IS: sleeping(0.03)}
+    )
+    found = thresholds.measured(thresholds.Threshold(linalg, "_TALL", "About.", iter([case])), quick=True)
+    (row,) = found["rows"]
+    assert found["name"] == "dlra.linalg._TALL" and found["value"] == linalg._TALL
+    assert row["fastest"] == "fast" and 1.5 < row["surely"] <= row["over"]
+    assert "(n 1)" in thresholds.tables([found])[2]
+    worst, above = thresholds.headlines([found])
+    assert worst.measured == row["surely"] and above.measured == 1
+
+
+def test_thresholds_of_the_page_are_those_of_the_code():
+    """Who changes a constant measures again."""
+    path = DOCS / "measured/thresholds.json"
+    if not path.is_file():
+        pytest.skip("nothing has been measured")
+    for found in json.loads(path.read_text())["data"]["constants"]:
+        module, _, name = found["name"].rpartition(".")
+        assert getattr(importlib.import_module(module), name) == found["value"], found["name"]
+
+
+def test_stacks_and_loops_are_measured():
+    pytest.importorskip("numba")
+    with results.pinned(1):
+        row = stacks.measure_solve(20, 2, 3, 0.0)  # asserts that both agree
+    assert row["gain"] > 0 and row["loop"].median > 0
+    cores = stacks.measure_svd(8, 4, "complex128", 0.0)
+    bases = stacks.measure_augment(4, 20, 2, 2, "float32", 0.0)
+    layers = stacks.measure_layers((2, 2, 3), "float64", 0.0)
+    data = {"solve": [row], "svd": [cores], "augment": [bases], "layers": [layers]}
+    assert "| complex128 | 4 | 8 |" in "\n".join(stacks.tables(data))
+    assert stacks._each({"a": Timing((2.0, 4.0))}, {"a": 2}) == {"a": Timing((1.0, 2.0))}
+
+
+def test_nothing_is_published_without_a_gpu(folder, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "device", lambda: None)
+    gpu.main(quick=True)
+    assert "nothing was measured" in capsys.readouterr().out
+    assert not list(folder.iterdir())
+
+
+def test_tables_of_a_gpu(monkeypatch):
+    """On the host, with NumPy in the place of CuPy."""
+    monkeypatch.setattr(gpu, "STACKS", ((2, 4),))
+    monkeypatch.setattr(gpu, "SIZES", (50,))
+    monkeypatch.setattr(gpu, "RANK", 3)
+    monkeypatch.setattr(gpu.gpu, "svd", lambda A: np.linalg.svd(A, full_matrices=False))
+    waits = []
+    with results.pinned(1):
+        data = gpu.measure(np, lambda: waits.append(1), 60, 0.0)
+    assert len(waits) > 100
+    augment, step = data["tall"]
+    assert augment["times the limit"] > 0.5 and step["times the limit"] > 0.5
+    assert "| 2 of 4 x 4 |" in "\n".join(gpu.tables(data))
+    assert [headline.unit for headline in gpu.headlines(data)] == [" x"] * 3
 
 
 def test_loops_and_dlra_agree():

@@ -14,9 +14,9 @@ import numpy as np
 from dlra.kernels import threads
 
 _TINY = 9000
-"""Entries up to which OpenBLAS wakes no thread."""
+"""Entries up to which OpenBLAS wakes no thread (docs/measured-thresholds.md)."""
 _BLOCK = 800
-"""Rows of a block of :func:`tall_qr`."""
+"""Rows of a block of :func:`tall_qr` (docs/measured-thresholds.md)."""
 
 
 @lru_cache(maxsize=64)

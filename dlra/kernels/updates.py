@@ -19,7 +19,7 @@ from dlra.kernels._compiled import jit, with_twin
 from dlra.nn.optimizers import Adam, Memory, Momentum
 
 _PARALLEL = 1 << 20
-"""Number of entries from which threads pay."""
+"""Number of entries from which threads pay (docs/measured-thresholds.md)."""
 
 
 @with_twin(Momentum.generic)

@@ -282,7 +282,7 @@ def _between(P: Array | None, X: Array, Q: Array | None) -> Array:
 
 
 _FUSED = 1 << 14
-"""Number of entries from which one pass over memory saves more than it costs to load numba."""
+"""Entries from which one pass over memory outweighs loading numba (docs/measured-thresholds.md)."""
 
 
 def _fused(slope: Array, *others: Array) -> Any:

@@ -17,8 +17,8 @@ from validation.benchmarks.machine import describe
 from validation.benchmarks.results import pinned, summary
 
 NAMES = (
-    "kernels", "changes", "steps", "scaling", "whole_runs", "batched", "stacks", "convolution", "training", "stiff",
-    "nonlinear", "work_precision",
+    "kernels", "changes", "thresholds", "steps", "scaling", "whole_runs", "stacks", "convolution", "training",
+    "stiff", "nonlinear", "work_precision", "gpu",
 )  # fmt: skip
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

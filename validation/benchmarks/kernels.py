@@ -99,6 +99,11 @@ def loss(Q: np.ndarray) -> float:
     return float(np.linalg.norm(Q.conj().T @ Q - np.eye(Q.shape[1])))
 
 
+def _compared(runs: dict[str, Callable[[], Any]], m: int, seconds: float) -> dict[str, Timing]:
+    """Times of runs on matrices of m rows: the rounds of large ones are few, and steady."""
+    return compare(runs, seconds, least=5 if m <= 10_000 else 3)
+
+
 def measure_augment(dtype: str, m: int, r: int, kind: str, seconds: float) -> dict[str, Any]:
     """A row: ``augment`` beside QR of the stacked matrix by NumPy, SciPy and LAPACK; the product of square matrices."""
     import scipy.linalg
@@ -117,7 +122,7 @@ def measure_augment(dtype: str, m: int, r: int, kind: str, seconds: float) -> di
     }
     Q, theirs = runs["dlra"](), runs["numpy"]()
     left = X - Q @ (Q.conj().T @ X)
-    times = compare(runs, seconds, least=5 if m <= 10_000 else 3)
+    times = _compared(runs, m, seconds)
     return {
         "dtype": dtype, "m": m, "r": r, "kind": kind, "columns": Q.shape[1],
         **_rates(times, 12.0 * weight(dtype) * m * r**2, count),
@@ -141,7 +146,7 @@ def measure_orthonormalize(dtype: str, m: int, r: int, kind: str, seconds: float
         "gemm": product,
     }
     Q, theirs = runs["dlra"](), runs["numpy"]()
-    times = compare(runs, seconds, least=5 if m <= 10_000 else 3)
+    times = _compared(runs, m, seconds)
     return {
         "dtype": dtype, "m": m, "r": r, "kind": kind, "columns": Q.shape[1],
         **_rates(times, 4.0 * weight(dtype) * m * r**2, count),
@@ -167,7 +172,7 @@ def measure_truncate(dtype: str, m: int, r: int, seconds: float) -> dict[str, An
         "gemm": product,
     }
     Y1 = runs["dlra"]()[0]
-    times = compare(runs, seconds, least=5 if m <= 10_000 else 3)
+    times = _compared(runs, m, seconds)
     return {
         "dtype": dtype, "m": m, "r": r, **_rates(times, 8.0 * weight(dtype) * m * r**2, count),
         "loss": loss(Y1.U), "numpy loss": loss(plain()[0]), "times": times,
@@ -368,7 +373,9 @@ def roofline(data: dict[str, Any]) -> None:
     axis.loglog(
         reach, np.minimum(peak, bandwidth * reach), color="0.3", linewidth=2, label="matrix products; memory"
     )
-    axis.axhline(0.45 * peak, color="0.6", linestyle=":", label="45 % of the rate of matrix products")
+    axis.axhline(
+        SHARE * peak, color="0.6", linestyle=":", label=f"{100 * SHARE:.0f} % of the rate of matrix products"
+    )
     kernels = {
         "augment": lambda r: 12 * r / 32,
         "orthonormalize": lambda r: 4 * r / 16,
