@@ -235,7 +235,7 @@ def test_a_choice_is_compared_with_the_fastest_way():
     assert row["fastest"] == "fast" and 1.5 < row["surely"] <= row["over"]
     assert "(n 1)" in thresholds.tables([found])[2]
     worst, above = thresholds.headlines([found])
-    assert worst.measured == row["surely"] and above.measured == 1
+    assert worst.measured == row["surely"] and above.measured == 100
 
 
 def test_thresholds_of_the_page_are_those_of_the_code():
