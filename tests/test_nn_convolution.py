@@ -246,6 +246,31 @@ def test_compiled_pooling_is_the_generic_one(windows, dtype, rng):
                 np.testing.assert_array_equal(compiled.average_pool_gradient(d, shape, windows), mean)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "windows", [Windows((3, 4), (2, 1), (1, 2)), Windows((4, 2), (3, 2), (2, 1))], ids=str
+)
+def test_a_window_of_nothing_but_minus_infinity(windows, dtype):
+    """Its entry lies in the image, not in the padding: otherwise the gradient would be lost."""
+    torch = pytest.importorskip("torch")
+    compiled = pytest.importorskip("dlra.kernels.patches", exc_type=ImportError)
+    x = np.full((2, 3, 6, 7), -np.inf, dtype)
+    indices = torch.nn.functional.max_pool2d(torch.tensor(x), *windows[:3], return_indices=True)[1].numpy()
+    for pool in (_pooling.max_pool_generic, compiled.max_pool):
+        y, where = pool(x, windows)
+        np.testing.assert_array_equal(y, -np.inf)
+        j, k = np.divmod(where.astype(int), windows.kernel[1])
+        u, v = np.indices(y.shape)[2:]
+        row, column = (
+            u * windows.stride[0] - windows.padding[0] + j,
+            v * windows.stride[1] - windows.padding[1] + k,
+        )
+        np.testing.assert_array_equal(7 * row + column, indices)
+        assert where.dtype == _pooling.position_dtype(windows)
+    delta = np.ones_like(y)
+    assert _pooling.max_pool_gradient_generic(delta, where, x.shape, windows).sum() == delta.size
+
+
 def test_a_large_pooling_window(rng):
     """More entries than a byte can tell apart."""
     x = rng.standard_normal((2, 1, 40, 40)).astype("float32")

@@ -237,3 +237,33 @@ def test_memory_is_used_again(monkeypatch):
     weights = [training.net.weights[0].copy(), training.net.weights[0]]
     steps(training, 4)
     np.testing.assert_array_equal(*weights)
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_a_memory_of_another_shape_is_left_to_the_generic_version(name, monkeypatch):
+    """Compiled code would read beyond its end."""
+    optimizer = OPTIMIZERS[name]
+    X = np.ones((200, 200))
+    for moves in (True, False):
+        with pytest.raises(ValueError, match="could not be broadcast"):
+            optimizer.increment(0.1, X, optimizer.empty(X[:100], moves), X)
+    monkeypatch.setattr(updates, "_each_piece", lambda *arguments: pytest.fail("compiled"))
+    memory = optimizer.empty(X[:1], True)
+    for ours, generic in zip(
+        arrays(*optimizer.increment(0.1, X, memory, X)),
+        arrays(*optimizer.generic(0.1, X, memory, X)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ours, generic)
+
+
+def test_weights_of_two_shapes_are_left_to_the_generic_version():
+    optimizer, X = nn.Adam(0.01), np.random.default_rng(0).uniform(0.1, 1, (200, 200))
+    entrywise, single = optimizer.empty(X, True), optimizer.empty(X, False)
+    memory = Memory(single.moments, (*single.squares[:2], entrywise.squares[2] + X))
+    for ours, generic in zip(
+        arrays(*optimizer.increment(0.1, X, memory, X)),
+        arrays(*optimizer.generic(0.1, X, memory, X)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ours, generic)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from dlra.backend import Array, added_at, device, namespace, zeros
+import numpy as np
+
+from dlra.backend import Array, added_at, device, from_host, namespace, zeros
 from dlra.nn._patches import Windows, compiled, padded
 
 
@@ -23,7 +25,8 @@ def max_pool(x: Array, windows: Windows) -> tuple[Array, Array]:
     y : array, shape (N, C, OH, OW)
         NaN where the window contains one.
     where : array of integers, shape (N, C, OH, OW)
-        Which entry of the window it is, row by row: the first of several; the last NaN (as PyTorch has it).
+        Which entry of the window it is, row by row: the first of several, never one of the padding; the last NaN (as
+        PyTorch has it).
     """
     fast = compiled(x)
     return max_pool_generic(x, windows) if fast is None else fast.max_pool(x, windows)
@@ -69,6 +72,7 @@ def max_pool_generic(x: Array, windows: Windows) -> tuple[Array, Array]:
     x = padded(x, windows.padding, -math.inf)
     y = xp.asarray(x[first], copy=True)  # never the memory of x
     where = xp.zeros(y.shape, dtype=getattr(xp, position_dtype(windows)), device=device(x))
+    where = where + from_host(_first_inside(windows, counts), x)
     for i, entry in enumerate(others, 1):
         candidate = x[entry]
         better = (candidate > y) | xp.isnan(candidate)
@@ -98,6 +102,15 @@ def _spread(part: Any, delta: Array, shape: tuple[int, ...], windows: Windows) -
     for i, entry in enumerate(windows.entries(windows.counts(H, W))):
         x = added_at(x, entry, part(i))
     return x[:, :, P : P + H, Q : Q + W]
+
+
+def _first_inside(windows: Windows, counts: tuple[int, int]) -> np.ndarray:
+    """The first entry of every window that lies in the image, OH x OW."""
+    rows, columns = (
+        np.maximum(p - s * np.arange(count), 0)
+        for p, s, count in zip(windows.padding, windows.stride, counts, strict=True)
+    )
+    return (windows.kernel[1] * rows[:, None] + columns).astype(position_dtype(windows))
 
 
 def position_dtype(windows: Windows) -> str:

@@ -252,7 +252,8 @@ class Adam(Optimizer):
     def increment(
         self, h: float, slope: Array, memory: Memory, X: Array, spare: Sequence[Array] = ()
     ) -> tuple[Array, Memory]:
-        fast = _fused(slope, X, *memory.moments, *memory.squares)
+        v, *weights = memory.squares
+        fast = _fused(slope, X, *memory.moments, v, weights=weights)
         return (fast.adam if fast else Adam.generic)(self, h, slope, memory, X, spare)
 
     def generic(
@@ -285,11 +286,17 @@ _FUSED = 1 << 14
 """Entries from which one pass over memory outweighs loading numba (docs/measured-thresholds.md)."""
 
 
-def _fused(slope: Array, *others: Array) -> Any:
-    """The module with compiled versions for arrays like ``slope``; None where there is none."""
+def _fused(slope: Array, *others: Array, weights: Sequence[Array] = ()) -> Any:
+    """The module with compiled versions for arrays like ``slope``; None where there is none.
+
+    ``weights`` have one entry each, or the shape of the others.
+    """
     if type(slope) is not np.ndarray or slope.size < _FUSED or slope.dtype.char not in "fd":
         return None
-    if not all(type(a) is np.ndarray and a.dtype.char == slope.dtype.char for a in others):
+    if not all(type(a) is np.ndarray and a.dtype.char == slope.dtype.char for a in (*others, *weights)):
+        return None
+    single = all(a.size == 1 for a in weights)
+    if any(a.shape != slope.shape for a in (others if single else (*others, *weights))):
         return None
     return _compiled.module("updates")
 
