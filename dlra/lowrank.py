@@ -95,7 +95,7 @@ class LowRank(Operand):
     @staticmethod
     def _make(U: Array, S: Array | None, V: Array, orthonormal: int = 0) -> LowRank:
         """Wrap factors that are known to fit, without checks; ``orthonormal`` is 0, LEFT, RIGHT or BOTH."""
-        self = object.__new__(LowRank if U.ndim == 2 else _stacks().LowRankStack)
+        self = object.__new__(LowRank if U.ndim == 2 else _stack_module().LowRankStack)
         self._U, self._S, self._V, self._orthonormal = U, S, V, orthonormal
         return self
 
@@ -457,7 +457,7 @@ class _Sum(LowRank):
     @staticmethod
     def of(terms: list[LowRank], shape: tuple[int, ...]) -> _Sum:
         """The sum of terms of this shape."""
-        self = object.__new__(_Sum if len(shape) == 2 else _stacks().StackSum)
+        self = object.__new__(_Sum if len(shape) == 2 else _stack_module().StackSum)
         self._terms = terms
         self._shape = shape
         self._factors = None
@@ -514,7 +514,7 @@ class _Sum(LowRank):
 _Sum.__name__ = "LowRank"  # what users see in messages
 
 
-def _stacks() -> Any:
+def _stack_module() -> Any:
     """The module of the classes whose factors have three dimensions."""
     from dlra import stack
 

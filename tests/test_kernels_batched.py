@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import warnings
 
 import numpy as np
@@ -14,8 +15,8 @@ from helpers import DTYPES, eps, get_library, normal, random_orthonormal, to_num
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlra import DlraWarning, _stacks, linalg
-from dlra.kernels import _compiled
+from dlra import DlraWarning, linalg
+from dlra.kernels import _compiled, threads
 
 batched = pytest.importorskip("dlra.kernels.batched", exc_type=ImportError)
 
@@ -68,18 +69,6 @@ def check_svd(A, U, s, Vh) -> None:
     largest[largest == 0] = 1
     again = (wide(U) * (s / largest[:, :, 0])[:, None, :]) @ wide(Vh)
     assert np.max(np.abs(again - wide(A) / largest)) <= 20 * max(p, q) * unit
-
-
-def check_basis(U0, X, Q) -> None:
-    """[U0 | new], orthonormal, with X in its span."""
-    r = U0.shape[2]
-    assert Q.shape == (*U0.shape[:2], r + X.shape[2]) and Q.dtype == X.dtype
-    assert np.array_equal(Q[:, :, :r], U0)
-    unit = eps(X.dtype.name)
-    assert orthonormality(Q) <= 30 * unit
-    largest = np.max(np.abs(X), axis=1, keepdims=True, initial=0.0)
-    X = wide(X / np.where(largest > 0, largest, 1))
-    assert np.max(np.abs(X - wide(Q) @ (adjoint(wide(Q)) @ X)), initial=0.0) <= 20 * max(X.shape[1:]) * unit
 
 
 # ---- singular values -----------------------------------------------------------------------------------------
@@ -174,103 +163,15 @@ def test_numbers_outside_the_usual_range(dtype):
     assert np.array_equal(s[0], np.asarray([info.max / 4, 4])) and s[1, 0] == info.smallest_subnormal
 
 
-# ---- bases ---------------------------------------------------------------------------------------------------
-
-
-@given(members, st.integers(0, 6), st.integers(1, 6), st.integers(0, 6), dtypes, st.integers(0, 2**32 - 1))
-def test_bases_of_any_shape_and_dependence(b, r, k, more, dtype, seed):
-    rng = np.random.default_rng(seed)
-    m = r + k + more
-    U0 = np.stack([random_orthonormal(rng, m, r, dtype) for _ in range(b)])
-    X = normal(rng, (b, m, k), dtype)
-    tiny, _, huge = SCALES[single(dtype)]
-    for column, case in enumerate(rng.integers(0, 7, k)):
-        inside = np.sum(U0, axis=2) if r else X[:, :, 0]
-        X[:, :, column] = {
-            1: 0 * X[:, :, column],
-            2: X[:, :, 0],
-            3: X[:, :, column] * np.asarray(tiny, dtype),
-            4: X[:, :, column] * np.asarray(huge / 100, dtype),
-            5: inside + 10 * np.asarray(eps(dtype), dtype) * X[:, :, column],
-            6: inside,
-        }.get(case, X[:, :, column])
-    for answer in (batched.basis, _stacks.augmented, linalg.augment_stack):
-        check_basis(U0, X, answer(U0, X))
-
-
-@pytest.mark.parametrize("layout", ["plain", *LAYOUTS])
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_tall_members(dtype, layout, rng):
-    """One of them depends on itself, one lies in the span of U0, one is zero."""
-    U0 = np.stack([random_orthonormal(rng, 900, 3, dtype) for _ in range(5)])
-    X = normal(rng, (5, 900, 4), dtype)
-    X[1, :, 2] = X[1, :, 0]
-    X[2] = U0[2] @ normal(rng, (3, 4), dtype)
-    X[3] = 0
-    X[4, :, 1] *= np.asarray(SCALES[single(dtype)][0], dtype)
-    put = LAYOUTS.get(layout, np.asarray)
-    check_basis(U0, X, linalg.augment_stack(put(U0), put(X)))
-    Q = linalg.orthonormalize_stack(put(X))
-    assert orthonormality(Q) <= 30 * eps(dtype) and Q.shape == X.shape
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_what_earlier_columns_leave_far_below_roundoff(dtype, rng):
-    """Its square is a number of few digits, or none."""
-    left = 1e-21 if single(dtype) == "float32" else 1e-161
-    X = np.zeros((16, 6, 3), dtype)
-    X[:, 0, :] = 1
-    X[:, 1, 1] = left
-    X[:, 2, 2] = left * 1e-5
-    U0 = np.zeros((16, 6, 0), dtype)
-    for answer in (batched.basis, _stacks.augmented):
-        check_basis(U0, X, answer(U0, X))
-    X = np.repeat(normal(rng, (16, 30, 1), dtype), 25, axis=2)
-    U0 = np.stack([random_orthonormal(rng, 30, 2, dtype) for _ in range(16)])
-    check_basis(U0, X, batched.basis(U0, X))
-
-
-@given(members, sizes, sizes, dtypes, st.integers(0, 2**32 - 1))
-def test_orthonormalize_stack_contains_the_range(b, m, r, dtype, seed):
-    rng = np.random.default_rng(seed)
-    A = normal(rng, (b, m, r), dtype)
-    A[:, :, r // 2] = A[:, :, 0]
-    Q = linalg.orthonormalize_stack(A)
-    assert Q.shape == (b, m, min(m, r)) and orthonormality(Q) <= 30 * eps(dtype)
-    assert np.max(np.abs(wide(A) - wide(Q) @ (adjoint(wide(Q)) @ wide(A)))) <= 40 * max(m, r) * eps(dtype)
-
-
-@pytest.mark.parametrize("m", [60, 700])
-def test_independent_directions_give_the_bases_of_numpy(m, rng):
-    """Householder QR is unique up to signs; the generic version of augmentation spans the same."""
-    U0 = np.stack([random_orthonormal(rng, m, 4) for _ in range(5)])
-    X = normal(rng, (5, m, 3))
-    new = [answer(U0, X)[:, :, 4:] for answer in (batched.basis, _stacks.augmented)]
-    assert np.max(np.abs(new[0] @ adjoint(new[0]) - new[1] @ adjoint(new[1]))) <= 1e-14
-    Q, expected = batched.basis(U0[:, :, :0], X), np.linalg.qr(X)[0]
-    assert np.max(np.abs(Q - expected)) <= 1e-14
-
-
 # ---- array libraries and layouts -----------------------------------------------------------------------------
 
 
 def test_every_library_and_dtype(typed_library, rng):
     library, dtype = typed_library
-    A = normal(rng, (8, 6, 5), dtype)
-    U0 = np.stack([random_orthonormal(rng, 6, 2, dtype) for _ in range(8)])
-    X = A[:, :, :3].copy()
-    X[:, :, 1] = 0
+    A = normal(rng, (64, 6, 5), dtype)
     answers = linalg.svd_stack(library.asarray(A))
     assert all(library.owns(a) for a in answers)
     check_svd(A, *map(to_numpy, answers))
-    Q = linalg.augment_stack(library.asarray(U0), library.asarray(X))
-    assert library.owns(Q)
-    check_basis(U0, X, to_numpy(Q))
-    Q = linalg.orthonormalize_stack(library.asarray(A))
-    assert library.owns(Q) and Q.shape == (8, 6, 5)
-    assert orthonormality(to_numpy(Q)) <= 30 * eps(dtype)
-    inside = U0 @ normal(rng, (8, 2, 3), dtype)
-    check_basis(U0, inside, to_numpy(linalg.augment_stack(library.asarray(U0), library.asarray(inside))))
     results = linalg.svd_stack([library.asarray(a) for a in (A[0], A[1, :4], A[2])])
     for a, result in zip((A[0], A[1, :4], A[2]), results, strict=True):
         assert all(library.owns(x) for x in result)
@@ -284,16 +185,11 @@ def test_every_layout_gives_the_same_numbers(layout, dtype, p, q, seed):
     B = LAYOUTS[layout](A)
     for x, y in zip(batched.svd(A), batched.svd(B), strict=True):
         assert np.array_equal(x, y)
-    if q < p:
-        U0 = np.stack([random_orthonormal(rng, p, 1, dtype) for _ in range(9)])
-        X = A[:, :, : p - 1]
-        plain = batched.basis(U0, np.ascontiguousarray(X))
-        assert np.array_equal(plain, batched.basis(LAYOUTS[layout](U0), LAYOUTS[layout](X)))
     assert np.array_equal(A, B)
 
 
 def test_a_list_of_matrices_of_different_shapes(rng):
-    shapes = [(5, 5), (3, 7), (5, 5), (60, 60), (1, 1)] + [(5, 5)] * 7
+    shapes = [(5, 5), (3, 7), (5, 5), (60, 60), (1, 1)] + [(5, 5)] * 50
     matrices = [normal(rng, shape) for shape in shapes]
     matrices[4] = matrices[4].astype("float32")
     results = linalg.svd_stack(matrices)
@@ -312,9 +208,6 @@ def test_empty_stacks(shape):
     k = min(p, q)
     U, s, Vh = linalg.svd_stack(A)
     assert (U.shape, s.shape, Vh.shape) == ((b, p, k), (b, k), (b, k, q))
-    assert linalg.orthonormalize_stack(A).shape == (b, p, k)
-    if p == 4:
-        assert linalg.augment_stack(np.zeros((b, 4, 0)), A).shape == (b, 4, q)
 
 
 # ---- which code answers --------------------------------------------------------------------------------------
@@ -329,35 +222,24 @@ def test_where_compiled_code_answers(monkeypatch, rng):
             asked.append("svd")
             return (*np.linalg.svd(A, full_matrices=False), np.ones(A.shape[0], bool))
 
-        @staticmethod
-        def basis(U0, X):
-            asked.append("basis")
-            return np.zeros((*U0.shape[:2], U0.shape[2] + X.shape[2]))
-
     monkeypatch.setattr(_compiled, "module", lambda name: Module if name == "batched" else None)
     linalg.svd_stack(normal(rng, (64, 20, 20)))
-    linalg.svd_stack([normal(rng, (10, 10)) for _ in range(8)])
+    linalg.svd_stack([normal(rng, (10, 10)) for _ in range(32)])
     assert asked == ["svd", "svd"]
     linalg.svd_stack(normal(rng, (1, 20, 20)))
     linalg.svd_stack(normal(rng, (64, 65, 65)))
     linalg.svd_stack([normal(rng, (n, n)) for n in range(5, 10)])
     linalg.svd_stack(normal(rng, (8, 500, 3)))
+    linalg.svd_stack(normal(rng, (8, 10, 10)))  # not worth compiling
+    linalg.svd_stack(normal(rng, (64, 2, 3)))
+    linalg.svd_stack([normal(rng, (10, 10)) for _ in range(8)])
     assert asked == ["svd", "svd"]
-    linalg.augment_stack(np.zeros((8, 20, 0)), normal(rng, (8, 20, 5)))
-    linalg.orthonormalize_stack(normal(rng, (8, 20, 5)))
-    assert asked[2:] == ["basis", "basis"]
-    linalg.augment_stack(np.zeros((8, 2000, 0)), normal(rng, (8, 2000, 5)))
-    linalg.orthonormalize_stack(normal(rng, (8, 4, 5)))
-    linalg.orthonormalize_stack(normal(rng, (1, 20, 5)))
-    assert len(asked) == 4
 
 
 def test_without_numba(monkeypatch, rng):
     monkeypatch.setattr(_compiled, "module", lambda name: None)
-    A = normal(rng, (16, 6, 4))
+    A = normal(rng, (64, 6, 4))
     check_svd(A, *linalg.svd_stack(A))
-    U0 = np.stack([random_orthonormal(rng, 6, 2) for _ in range(16)])
-    check_basis(U0, A, linalg.augment_stack(U0, A))
 
 
 def test_what_cannot_be_compiled_is_computed_by_numpy(monkeypatch, rng):
@@ -366,40 +248,62 @@ def test_what_cannot_be_compiled_is_computed_by_numpy(monkeypatch, rng):
     def broken(*_):
         raise TypingError("no such type\nmore lines")
 
-    A = normal(rng, (16, 6, 4))
-    U0 = np.stack([random_orthonormal(rng, 6, 2) for _ in range(16)])
+    A = normal(rng, (64, 6, 4))
     monkeypatch.setattr(batched, "_svds", broken)
-    monkeypatch.setattr(batched, "_bases", broken)
     monkeypatch.setattr(batched, "svd", _compiled.with_twin(batched.svd_by_numpy)(batched.svd.__wrapped__))
-    monkeypatch.setattr(batched, "basis", _compiled.with_twin(_stacks.augmented)(batched.basis.__wrapped__))
     with pytest.warns(
         DlraWarning, match=r"could not compile dlra.kernels.batched.svd \(TypingError: no such type\)"
     ):
         check_svd(A, *linalg.svd_stack(A))
-    with pytest.warns(DlraWarning, match=r"could not compile dlra.kernels.batched.basis"):
-        check_basis(U0, A, linalg.augment_stack(U0, A))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_svd(A, *linalg.svd_stack(A))
-        check_basis(U0, A, linalg.augment_stack(U0, A))
+
+
+@pytest.mark.parametrize("case", ["broken", "switched off"])
+def test_where_numba_does_not_work(case, tmp_path):
+    """Broken as where NumPy is newer than it supports: one warning. The numbers are LAPACK's."""
+    if case == "broken":
+        (tmp_path / "numba.py").write_text(
+            "raise ImportError('Numba needs NumPy 2.2 or less')", encoding="utf-8"
+        )
+    code = f"""
+        import os, sys, warnings
+        os.environ["NUMBA_DISABLE_JIT"] = "1"
+        sys.path.insert(0, {str(tmp_path)!r})
+        import numpy as np
+        from dlra.kernels import _compiled
+        from dlra.linalg import svd_stack
+        A = np.random.default_rng(0).standard_normal((64, 9, 9))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for _ in range(3):
+                assert np.array_equal(svd_stack(A)[1], np.linalg.svd(A)[1])
+            assert _compiled.module("updates") is None
+        print(*(f"{{type(w.message).__name__}}: {{w.message}}" for w in caught))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    shown = "DlraWarning: numba is installed but could not be imported (ImportError: Numba needs"
+    assert done.stdout.count("DlraWarning") == done.stdout.count(shown) == (case == "broken")
 
 
 # ---- threads -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("threads", [2, 3, 7])
-def test_threads_share_the_members(threads, monkeypatch, rng):
+@pytest.mark.parametrize("available", [2, 3, 7])
+def test_threads_share_the_members(available, monkeypatch, rng):
     A = normal(rng, (37, 6, 5))
-    U0 = np.stack([random_orthonormal(rng, 6, 1) for _ in range(37)])
-    expected = (*batched.svd(A), batched.basis(U0, A))
-    started = []
+    expected = batched.svd(A)
+    counts, share = [], batched.share
     monkeypatch.setattr(batched, "_SECONDS_A_THREAD", 1e-12)
-    monkeypatch.setattr(batched, "blas_threads", lambda: threads)
-    start = threading.Thread.start
-    monkeypatch.setattr(threading.Thread, "start", lambda self: (started.append(self), start(self)))
-    for x, y in zip(expected, (*batched.svd(A), batched.basis(U0, A)), strict=True):
+    monkeypatch.setattr(batched, "blas_threads", lambda: available)
+    monkeypatch.setattr(batched, "share", lambda count, work: (counts.append(count), share(count, work)))
+    for x, y in zip(expected, batched.svd(A), strict=True):
         assert np.array_equal(x, y)
-    assert len(started) == 2 * (min(threads, 5) - 1)
+    assert counts == [min(available, 5)]
 
 
 def test_a_failure_in_another_thread_is_raised(monkeypatch):
@@ -411,6 +315,44 @@ def test_a_failure_in_another_thread_is_raised(monkeypatch):
 
     with pytest.raises(MemoryError, match="members 8 to 16"):
         batched._shared(16, 8, 1.0, work)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_work_is_shared(count):
+    """Each piece once, all at the same time, on threads of which one is the caller's; BLAS has one thread then."""
+    seen = {}
+    together = threading.Barrier(count)
+
+    def work(i):
+        together.wait(timeout=60)
+        seen[i] = threading.get_ident(), threads.blas_threads()
+
+    before = threads.blas_threads()
+    threads.share(count, work)
+    assert sorted(seen) == list(range(count)) and seen[0][0] == threading.get_ident()
+    assert len({ident for ident, _ in seen.values()}) == count
+    assert all(blas == 1 for _, blas in seen.values()) or count == 1
+    assert threads.blas_threads() == before
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_exceptions_come_when_all_have_ended(failing):
+    ended = []
+    last = threading.Event()
+
+    def work(i):
+        if i == failing:
+            last.set()
+            raise MemoryError(f"piece {i}")
+        last.wait(timeout=60)
+        time.sleep(0.02)
+        ended.append(i)
+
+    before = threads.blas_threads()
+    with pytest.raises(MemoryError, match=f"piece {failing}"):
+        threads.share(3, work)
+    assert sorted(ended) == [i for i in range(3) if i != failing]
+    assert threads.blas_threads() == before
 
 
 def test_threads_of_the_caller_stay_as_they_are(rng):
@@ -466,22 +408,17 @@ def test_values_that_are_not_finite(n, name, bad, rng):
     host = normal(rng, (9, n, 3))
     host[6, 2, 1] = bad
     A = library.asarray(host)
-    U0 = library.asarray(np.zeros((9, n, 1)))
     with pytest.raises(ValueError, match="A contains NaN or infinite values in member 6 of the stack"):
         linalg.svd_stack(A)
-    with pytest.raises(ValueError, match="A contains NaN or infinite values in member 6 of the stack"):
-        linalg.orthonormalize_stack(A)
-    with pytest.raises(ValueError, match="X contains NaN or infinite values in member 6 of the stack"):
-        linalg.augment_stack(U0, A)
     with pytest.raises(ValueError, match=r"A\[6\] contains NaN"):
         linalg.svd_stack(list(A))
 
 
 def test_what_does_not_converge_is_named(monkeypatch, rng):
-    A = np.stack([np.eye(4)] * 11)
-    A[9] = normal(rng, (4, 4))
+    A = np.stack([np.eye(10)] * 29)
+    A[9] = normal(rng, (10, 10))
     monkeypatch.setattr(batched, "_SWEEPS", 1)
-    with pytest.raises(np.linalg.LinAlgError, match="member 8 of the stack did not converge"):
+    with pytest.raises(np.linalg.LinAlgError, match="members 8, .* of the stack did not converge"):
         linalg.svd_stack(A)
 
 
@@ -491,35 +428,18 @@ def test_the_kernel_ends_whatever_comes(rng):
         A = normal(rng, (9, 5, 5))
         A[3, 2, 2] = bad
         U, s, _, _ = batched.svd(A)
-        batched.basis(A[:, :, :0], A)
         others = [i for i in range(9) if i != 3]
         assert np.isfinite(s[others]).all() and orthonormality(U[others]) < 1e-14
 
 
 def test_bad_arguments():
     A = np.ones((3, 4, 2))
-    for function in (linalg.svd_stack, linalg.orthonormalize_stack):
-        with pytest.raises(
-            ValueError, match=r"A must be a stack of matrices of shape .*got an array of shape \(4, 2\)"
-        ):
-            function(A[0])
-        with pytest.raises(TypeError, match="A must be of dtype float32, .*got int64; convert it first"):
-            function(A.astype("int64"))
-        with pytest.raises(TypeError, match="A must be an array of shape .*got str"):
-            function("A")
-    with pytest.raises(TypeError, match=r"A\[1\] must be a matrix, got ndarray of shape \(4,\)"):
-        linalg.svd_stack([A[0], A[0, :, 0]])
-    with pytest.raises(TypeError, match=r"A\[0\] must be of dtype .*got int64"):
-        linalg.svd_stack([A[0].astype("int64")])
-    with pytest.raises(ValueError, match="same number of members and rows"):
-        linalg.augment_stack(A, A[:, :3])
-    with pytest.raises(ValueError, match="same number of members and rows"):
-        linalg.augment_stack(A, A[:2])
-    with pytest.raises(
-        ValueError, match=r"not have more columns together than rows, got 2 \+ 3 columns of 4 rows"
+    for broken, error, text in (
+        (A[0], ValueError, r"A must be a stack of matrices of shape .*got an array of shape \(4, 2\)"),
+        (A.astype("int64"), TypeError, "A must have dtype float32, .*got int64; cast it"),
+        ("A", TypeError, "A must be an array of shape .*got str"),
+        ([A[0], A[0, :, 0]], TypeError, r"A\[1\] must be a matrix, got ndarray of shape \(4,\)"),
+        ([A[0].astype("int64")], TypeError, r"A\[0\] must have dtype .*got int64"),
     ):
-        linalg.augment_stack(A, np.ones((3, 4, 3)))
-    with pytest.raises(TypeError, match="U0 and X need one dtype, got float64 and float32"):
-        linalg.augment_stack(A, A.astype("float32"))
-    with pytest.raises(TypeError, match="arrays of different libraries do not mix"):
-        linalg.augment_stack(A, get_library("strict").asarray(A))
+        with pytest.raises(error, match=text):
+            linalg.svd_stack(broken)

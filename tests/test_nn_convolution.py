@@ -297,11 +297,13 @@ def test_without_numba(rng, monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
     monkeypatch.delitem(sys.modules, "dlra.kernels.patches", raising=False)
     _compiled.module.cache_clear()
+    _compiled._numba_works.cache_clear()
     try:
         assert _patches.compiled(x) is None
         np.testing.assert_array_equal(layer.forward(x, layer.parameters, False)[0], expected)
     finally:
         _compiled.module.cache_clear()
+        _compiled._numba_works.cache_clear()
 
 
 def test_what_cannot_be_compiled_is_computed_by_the_generic_versions(rng, monkeypatch):

@@ -89,7 +89,7 @@ def test_large_arrays_in_pieces(name, moves, monkeypatch, rng):
     whole = arrays(*fused(optimizer)(optimizer, 0.03, slope, memory, X))
     monkeypatch.setattr(updates, "_PARALLEL", 100)
     for threads in (2, 3, 7):
-        monkeypatch.setattr(updates, "_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(updates, "blas_threads", lambda threads=threads: threads)
         pieces = arrays(*fused(optimizer)(optimizer, 0.03, slope, memory, X))
         for a, b in zip(pieces, whole, strict=True):
             np.testing.assert_array_equal(a, b)

@@ -220,7 +220,7 @@ def of_stack(like: Array, A: Array) -> str:
     """Name the members of a stack (``like`` is a factor of it) for which A has a norm that is not finite."""
     if like.ndim == 2:
         return ""
-    from dlra._stacked import members, not_finite
+    from dlra._stacks import members, not_finite
 
     return f" in {members(not_finite(A))} of the stack"
 

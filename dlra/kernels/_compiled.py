@@ -16,17 +16,26 @@ from dlra.errors import DlraWarning
 
 @lru_cache(maxsize=16)
 def module(name: str) -> Any:
-    """The module ``dlra.kernels.<name>``; None where numba, which it needs, is not installed or told not to compile."""
+    """The module ``dlra.kernels.<name>``; None where numba, which it needs, is missing, broken or switched off."""
+    return importlib.import_module(f"dlra.kernels.{name}") if _numba_works() else None
+
+
+@lru_cache(maxsize=1)
+def _numba_works() -> bool:
+    """Whether numba can be imported and compiles; a DlraWarning where it is installed and cannot be imported."""
     try:
         import numba
-
-        if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
-            return None
-        return importlib.import_module(f"dlra.kernels.{name}")
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] in ("numba", "llvmlite"):
-            return None
-        raise
+    except Exception as error:  # a NumPy that is too new for it, a shared library that is missing
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if (missing or "").partition(".")[0] not in ("numba", "llvmlite"):
+            warnings.warn(
+                f"numba is installed but could not be imported ({type(error).__name__}: {_first_line(error)}); the "
+                f"slower NumPy versions are used instead. Check the installation of numba (pip install 'dlra[fast]')",
+                DlraWarning,
+                stacklevel=2,
+            )
+        return False
+    return not numba.config.DISABLE_JIT  # type: ignore[attr-defined]
 
 
 def jit(function: Any = None, **options: Any) -> Any:

@@ -1,11 +1,11 @@
-"""Many small matrices at once: one member of a stack in each lane of the vector unit.
+"""Singular values of many small matrices at once: one member of a stack in each lane of the vector unit.
 
 The columns of 8 matrices (16 in single precision) lie interleaved, [column][row][real, imaginary][member], and every
 step of an algorithm is done to all of them. numba does not vectorise loops over so few members by itself; the inner
 loops are therefore written in vectors of LLVM here.
 
-Singular values come from the one-sided Jacobi method after a QR factorisation with column pivoting and one of its
-triangle (Z. Drmač, K. Veselić, SIAM J. Matrix Anal. Appl. 29 (2008) 1322-1362), bases from Householder QR.
+They come from the one-sided Jacobi method after a QR factorisation with column pivoting and one of its triangle
+(Z. Drmač, K. Veselić, SIAM J. Matrix Anal. Appl. 29 (2008) 1322-1362).
 
 The threads are Python's, as many as NumPy's BLAS has: those of numba end the process in a child of ``fork`` (GNU
 OpenMP) or where two threads call at once (workqueue).
@@ -14,9 +14,7 @@ OpenMP) or where two threads call at once (workqueue).
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,9 +23,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic as _intrinsic
 
-from dlra._stacks import augmented
 from dlra.kernels._compiled import jit, plain, with_twin
-from dlra.kernels.threads import blas_threads
+from dlra.kernels.threads import blas_threads, share
 
 _BYTES = 64
 """Size of a vector; processors with shorter ones work in halves or quarters of it."""
@@ -561,77 +558,6 @@ def _svds(planes, A, U, s, Vh, converged, start, stop, sweeps, eps, low):
                         Vh[first + lane, place, permutation[i, lane], c] = sign * Y[j, i, c, lane] * right
 
 
-@jit(error_model="numpy")
-def _lifted(W, k, lane):
-    """Bring column k of W, from row k on, to a length near one; return the square of that."""
-    _, m, planes, _ = W.shape
-    largest = 0 * W[0, 0, 0, 0]
-    for i in range(k, m):
-        for c in range(planes):
-            largest = max(largest, abs(W[k, i, c, lane]))
-    half, rest = _factors(-_power(largest))
-    square = 0 * largest
-    for i in range(k, m):
-        for c in range(planes):
-            W[k, i, c, lane] = W[k, i, c, lane] * half * rest
-            square += W[k, i, c, lane] ** 2
-    return square
-
-
-@jit(error_model="numpy")
-def _bases(planes, U0, X, Q, start, stop, low):
-    """Fill Q = [U0 | new], from Householder QR of [U0 | X], for the members start, ..., stop - 1."""
-    _, m, r, p = U0.shape
-    n = r + X.shape[2]
-    lanes = _BYTES // X.itemsize
-    W = np.empty((n, m, p, lanes), X.dtype)
-    E = np.empty((n - r, m, p, lanes), X.dtype)
-    tau, square, diagonal = (
-        np.empty((n, lanes), X.dtype),
-        np.empty(lanes, X.dtype),
-        np.empty((n, p, lanes), X.dtype),
-    )
-    Wf, Ef, tf = W.reshape(-1), E.reshape(-1), tau.reshape(-1)
-    row = p * lanes
-    for first in range(start, stop, lanes):
-        live = min(lanes, stop - first)
-        W[:], tau[:] = 0, 0
-        for lane in range(live):
-            k = first + lane
-            for j in range(n):
-                largest = 0 * X[0, 0, 0, 0]
-                for i in range(m):
-                    for c in range(p):
-                        x = U0[k, i, j, c] if j < r else X[k, i, j - r, c]
-                        largest = max(largest, abs(x))
-                half, rest = _factors(-_power(largest))
-                for i in range(m):
-                    for c in range(p):
-                        x = U0[k, i, j, c] if j < r else X[k, i, j - r, c]
-                        W[j, i, c, lane] = x * half * rest
-        for k in range(n):
-            _norms(planes, Wf, (k * m + k) * row, m - k, square, 0)
-            for lane in range(live):
-                if square[lane] < low:  # what earlier columns left of this one; only its direction matters
-                    square[lane] = _lifted(W, k, lane)
-                _reflector(W, k, lane, square[lane], diagonal, tau)
-            for j in range(k + 1, n):
-                _reflect(planes, Wf, (k * m + k) * row, Wf, (j * m + k) * row, m - k, tf, k * lanes)
-        E[:] = 0
-        for j in range(r, n):
-            for lane in range(lanes):
-                E[j - r, j, 0, lane] = 1
-        for k in range(n - 1, -1, -1):
-            for j in range(max(k, r), n):
-                _reflect(planes, Wf, (k * m + k) * row, Ef, ((j - r) * m + k) * row, m - k, tf, k * lanes)
-        for lane in range(live):
-            k = first + lane
-            for i in range(m):
-                for j in range(n):
-                    for c in range(p):
-                        Q[k, i, j, c] = U0[k, i, j, c] if j < r else E[j - r, i, c, lane]
-
-
 def _parts(a: np.ndarray) -> np.ndarray:
     """The real view (..., planes) of an array, contiguous and in the byte order of the machine."""
     a = plain(a)
@@ -654,28 +580,11 @@ def _low(a: np.ndarray) -> float:
 def _shared(members: int, lanes: int, seconds: float, work: Callable[[int, int], None]) -> None:
     """Do ``work(start, stop)`` for ranges of members, in several threads where it takes long enough."""
     groups = -(-members // lanes)
-    threads = min(groups, 1 + int(seconds / _SECONDS_A_THREAD), blas_threads())
-    if threads <= 1:
-        work(0, members)
-        return
-    work(0, 0)  # compiles, and fails, here
-    failures: list[BaseException] = []
-
-    def guarded(start: int, stop: int) -> None:
-        try:
-            work(start, stop)
-        except BaseException as error:
-            failures.append(error)
-
-    bounds = [min(members, lanes * (groups * i // threads)) for i in range(threads + 1)]
-    others = [threading.Thread(target=guarded, args=pair) for pair in pairwise(bounds[1:])]
-    for other in others:
-        other.start()
-    guarded(0, bounds[1])
-    for other in others:
-        other.join()
-    if failures:
-        raise failures[0]
+    count = min(groups, 1 + int(seconds / _SECONDS_A_THREAD), blas_threads())
+    if count > 1:
+        work(0, 0)  # compiles, and fails, here
+    bounds = [min(members, lanes * (groups * i // count)) for i in range(count + 1)]
+    share(count, lambda i: work(bounds[i], bounds[i + 1]))
 
 
 _SECONDS_A_THREAD = 3e-4
@@ -709,19 +618,3 @@ def svd(A: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
     _shared(b, _BYTES // s.itemsize, 1.5e-9 * b * n * n * (m + n), work)
     return U, s, Vh, converged
-
-
-@with_twin(augmented)
-def basis(U0: np.ndarray, X: np.ndarray) -> np.ndarray:
-    """Return [U0 | new], orthonormal, whose span contains X: for U0 (b, m, r) and finite X (b, m, k), r + k <= m."""
-    U0, X = plain(U0), plain(X)
-    b, m, r = U0.shape
-    n = r + X.shape[2]
-    Q = np.empty((b, m, n), X.dtype)
-    arguments = _planes(X), _parts(U0), _parts(X), _parts(Q)
-
-    def work(start: int, stop: int) -> None:
-        _bases(*arguments, start, stop, _low(X))
-
-    _shared(b, _BYTES // _real(X).itemsize, 1e-9 * b * m * n * n, work)
-    return Q

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
@@ -100,3 +102,18 @@ def _pools() -> tuple[tuple[_Pool, ...], tuple[_Pool, ...]] | None:
     found = [pool for pool in ThreadpoolController().lib_controllers if pool.user_api == "blas"]
     own = [pool for pool in found if "scipy.libs" in (pool.filepath or "")]
     return tuple(_Pool(pool) for pool in found if pool not in own), tuple(map(_Pool, own))
+
+
+def share(count: int, work: Callable[[int], object]) -> None:
+    """Call ``work(0)``, ..., ``work(count - 1)`` at the same time, with BLAS on one thread for each of them.
+
+    The caller's thread does the first one. An exception of any is raised when all have ended.
+    """
+    if count == 1:
+        work(0)
+        return
+    with one_thread(everything=True), ThreadPoolExecutor(count - 1) as pool:
+        others = [pool.submit(work, i) for i in range(1, count)]
+        work(0)
+    for other in others:
+        other.result()

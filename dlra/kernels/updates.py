@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from dlra.kernels._compiled import jit, with_twin
+from dlra.kernels.threads import blas_threads, share
 from dlra.nn.optimizers import Adam, Memory, Momentum
 
 _PARALLEL = 1 << 20
@@ -120,32 +119,9 @@ def _each_piece(
 ) -> None:
     """Run a kernel on all entries; large arrays in pieces at the same time."""
     size = arrays[0].size
-    pieces = _threads() if size >= _PARALLEL else 1
-    if pieces == 1:
-        return kernel(*arrays, *constants)
-    length = math.ceil(size / pieces / 16) * 16
-    with ThreadPoolExecutor(pieces - 1) as pool:
-        others = [
-            pool.submit(kernel, *(a[i : i + length] for a in arrays), *constants)
-            for i in range(length, size, length)
-        ]
-        kernel(*(a[:length] for a in arrays), *constants)
-        for other in others:
-            other.result()
-    return None
-
-
-def _threads() -> int:
-    """How many threads NumPy's BLAS may use; one where nobody can say."""
-    pool = _blas_pool()
-    return 1 if pool is None else max(1, pool.num_threads or 1)
-
-
-@lru_cache(maxsize=1)
-def _blas_pool() -> Any:
-    try:
-        from threadpoolctl import ThreadpoolController
-    except ImportError:
-        return None
-    pools = [p for p in ThreadpoolController().lib_controllers if p.user_api == "blas"]
-    return next((p for p in pools if "numpy" in (p.filepath or "")), pools[0] if pools else None)
+    if size < _PARALLEL:
+        kernel(*arrays, *constants)
+        return
+    count = blas_threads()
+    length = math.ceil(size / count / 16) * 16
+    share(count, lambda i: kernel(*(a[i * length : (i + 1) * length] for a in arrays), *constants))

@@ -2,8 +2,7 @@
 
 The problems are Ẏᵢ = pᵢ (A Yᵢ + Yᵢ Aᵀ) + C Dᵀ, i = 1, ..., b, with a tridiagonal A (a dense array), by augmented BUG
 with Runge-Kutta 4 substeps at fixed rank. The loop solves for some of them, as its time for one does not depend on
-their number. Singular values and bases of stacks: compiled code beside a loop over single matrices and beside NumPy's
-own stacks.
+their number. Bases of stacks beside a loop over single matrices; singular values also beside NumPy's own stacks.
 """
 
 from __future__ import annotations
@@ -86,11 +85,10 @@ def measure_svd(b: int, n: int, dtype: str, seconds: float) -> dict[str, Any]:
 
 
 def measure_augment(b: int, m: int, r: int, k: int, dtype: str, seconds: float) -> dict[str, Any]:
-    """Seconds a member: a loop over ``augment``, compiled bases, what ``augment`` of the stack takes."""
+    """Seconds a member: a loop over ``augment``, and what ``augment`` of the stack takes."""
     U0, X = np.linalg.qr(_stack((b, m, r), dtype))[0], _stack((b, m, r + k), dtype)[:, :, r:].copy()
     runs = {
         "loop": lambda: [linalg.augment(u, x) for u, x in zip(U0, X, strict=True)],
-        "compiled": lambda: batched.basis(U0, X),
         "dlra": lambda: linalg.augment(U0, X),
     }
     return {"dtype": dtype, "m": m, "r": r, "k": k, "b": b, **_gains(runs, b, seconds)}
@@ -168,12 +166,12 @@ def tables(data: dict[str, list[dict[str, Any]]]) -> list[str]:
             ],
         ),
         "## Bases",
-        "A member of a stack of bases, m x r, augmented by k directions: a loop over `dlra.linalg.augment`, compiled "
-        "code, and `augment` of the stack.",
+        "A member of a stack of bases, m x r, augmented by k directions: a loop over `dlra.linalg.augment`, and "
+        "`augment` of the stack.",
         pages.table(
-            ["dtype", "m", "r", "k", "members", "loop", "compiled", "dlra", "gain"],
+            ["dtype", "m", "r", "k", "members", "loop", "dlra", "gain"],
             [
-                [row["dtype"], *(str(row[name]) for name in "mrkb"), *cells(row, "loop", "compiled", "dlra")]
+                [row["dtype"], *(str(row[name]) for name in "mrkb"), *cells(row, "loop", "dlra")]
                 for row in data["augment"]
             ],
         ),

@@ -292,6 +292,14 @@ def stacks() -> Iterator[Threshold]:
         ),
         0.15,
     )  # fmt: skip
+    yield Threshold(
+        _stacks, "_LEAST_WORK", "b (20 + n²) from which it pays to load numba for a stack.",
+        (
+            Case({"n": n, "b": b, "work": b * (20 + n * n)}, ways("float64", n, b))
+            for n, b in ((4, 16), (4, 48), (4, 64), (10, 8), (10, 16), (10, 24), (20, 8))
+        ),
+        0.15, once=loading(),
+    )  # fmt: skip
 
 
 def training() -> Iterator[Threshold]:
