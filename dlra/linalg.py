@@ -129,13 +129,13 @@ def augment(U0: Array, X: Array) -> Array:
     r = U0.shape[-1]
     if X.shape[-1] == 0 or (r >= U0.shape[0] and U0.ndim == 2):
         return U0
-    if U0.ndim == 3:
-        return _stacks_module().augment(U0, X)
     xp = namespace(U0, X)
     if not same_dtype(U0.dtype, X.dtype):
         raise TypeError(
             f"U0 and X need one dtype, got {dtype_name(U0.dtype)} and {dtype_name(X.dtype)}; cast one with astype"
         )
+    if U0.ndim == 3:
+        return _stacks_module().augment(U0, X)
     if _is_tall(U0, X) and (Q := tall.augmented(U0, X)) is not None:
         return Q
     scale = _finite_norm(X, "X")

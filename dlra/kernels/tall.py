@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -292,8 +291,7 @@ def _visited(visit: Callable[[slice, int], None], m: int, q: int) -> None:
         for start in range(edges[i], edges[i + 1], height):
             visit(slice(start, min(start + height, edges[i + 1])), i)
 
-    with threads.one_thread(everything=True), ThreadPoolExecutor(count) as workers:
-        list(workers.map(visit_part, range(count)))
+    threads.share(count, visit_part)
 
 
 class _Gram:
