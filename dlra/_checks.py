@@ -50,7 +50,10 @@ class Event:
         try:
             return float(result)
         except (TypeError, ValueError):
-            raise TypeError(f"function of an Event must return a real number, got {kind(result)}") from None
+            hint = "; make one of several, e.g. with .max()" if getattr(result, "ndim", 0) else ""
+            raise TypeError(
+                f"function of an Event must return a real number, got {kind(result)}{hint}"
+            ) from None
 
 
 def _takes_two(function: Callable[..., Any]) -> bool:

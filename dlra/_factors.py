@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dlra.backend import DTYPES, Array, device, dtype_name, is_array, kind, namespace
+from dlra.backend import DTYPES, Array, device, dtype_name, is_array, kind, namespace, same_dtype
 
 
 def check_int(value: Any, name: str) -> int:
@@ -36,6 +36,16 @@ def check_dtype(A: Array, name: str) -> None:
         raise TypeError(
             f"{name} must have dtype {', '.join(DTYPES[:-1])} or {DTYPES[-1]}, got {dtype_name(A.dtype)}; "
             f"cast it with astype"
+        )
+
+
+def check_singular_values(s: Array, U: Array) -> None:
+    """Raise a TypeError where singular values lose digits in the dtype of ``U``."""
+    name = dtype_name(s.dtype)
+    known = name in DTYPES and same_dtype(namespace(s, U).result_type(s.dtype, U.dtype), U.dtype)
+    if not known and not name.startswith(("int", "uint")):
+        raise TypeError(
+            f"s has dtype {name}, U {dtype_name(U.dtype)}; cast it with s.astype(U.dtype), or U and Vh to its dtype"
         )
 
 

@@ -13,7 +13,7 @@ from dlra._checks import orthonormal, rank_of
 from dlra.backend import all_finite, eps, gaussian, norm, numbers
 from dlra.control import normal_estimate
 from dlra.errors import DlraWarning, SolveError, StageError
-from dlra.field import CallError, Field, operands_hint
+from dlra.field import CallError, Field, members_hint, operands_hint
 from dlra.integrators import Ask, Integrator, StepResult, drive, one_sided
 from dlra.integrators._base import where_not_finite
 from dlra.integrators._equations import cores_of
@@ -40,7 +40,9 @@ def evaluate(field: Field, ask: Ask, *, first: bool = False) -> tuple[Any, ...]:
     except CallError as error:
         cause = error.__cause__
         assert cause is not None
-        reason = f"F raised {type(cause).__name__}: {cause}{operands_hint(cause)}"
+        stacked = isinstance(ask.Ys[0], LowRank) and ask.Ys[0].ndim == 3
+        hint = operands_hint(cause) or (members_hint(cause) if stacked else "")
+        reason = f"F raised {type(cause).__name__}: {cause}{hint}"
         raise StageError(ask.t, ask.stage, reason) from cause
     except (TypeError, ValueError) as error:
         if first and field.nfev == 1:

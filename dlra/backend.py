@@ -56,19 +56,25 @@ def _foreign_namespace(*arrays: Array) -> Any:
 
 
 def is_array(a: Any) -> bool:
-    """Tell whether ``a`` is an array of a supported library (a NumPy scalar or a list is not)."""
+    """Tell whether ``a`` is an array of a supported library (a NumPy scalar, a masked array or a list is not)."""
     if type(a) is np.ndarray:
         return True
     known = _ARRAY_TYPES.get(type(a))
     if known is None:
         import array_api_compat
 
-        known = not isinstance(a, np.generic) and array_api_compat.is_array_api_obj(a)
+        known = array_api_compat.is_array_api_obj(a) and not (isinstance(a, np.generic) or is_masked(a))
         _ARRAY_TYPES[type(a)] = known
     return known
 
 
 _ARRAY_TYPES: dict[type, bool] = {np.ndarray: True}  # what the slow question has answered, by type
+
+
+def is_masked(a: Any) -> bool:
+    """Tell whether ``a`` is a masked array of NumPy, without importing ``numpy.ma``."""
+    ma = sys.modules.get("numpy.ma")
+    return ma is not None and isinstance(a, ma.MaskedArray)
 
 
 def is_sparse(a: Any) -> bool:
@@ -409,4 +415,6 @@ def kind(a: Any) -> str:
         text += f" of shape {tuple(a.shape)}"
     if getattr(a, "dtype", None) is not None:
         text += f" and dtype {dtype_name(a.dtype)}"
+    if is_masked(a):
+        text += " (its mask would be ignored: give A.filled(...), A.data or the rows that are whole)"
     return text

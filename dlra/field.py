@@ -24,6 +24,7 @@ from dlra.backend import (
     dtype_name,
     is_array,
     is_linear_operator,
+    is_masked,
     is_sparse,
     kind,
     library,
@@ -293,10 +294,8 @@ class Field:
             and G.dtype == like.dtype
         )
         if not alike:
-            if isinstance(G, (np.ndarray, np.generic)) and type(G) is not np.ndarray:
-                G = np.asarray(
-                    G
-                )  # a sum of an array and a sparse matrix of SciPy's older kind is an np.matrix
+            if isinstance(G, (np.ndarray, np.generic)) and type(G) is not np.ndarray and not is_masked(G):
+                G = np.asarray(G)  # SciPy's sparse matrices of the older kind add to arrays as an np.matrix
             self._check(G, Y, like, name)
             if is_array(G):  # a copy, because F may reuse its buffer; integers are cast
                 supported = dtype_name(G.dtype) in DTYPES
@@ -312,7 +311,9 @@ class Field:
         if G is None:
             raise TypeError(f"{name} is None; is a return statement missing?")
         known = is_array(G) or is_sparse(G) or is_linear_operator(G) or isinstance(G, lazy.Operand)
-        if not known and not (hasattr(G, "__matmul__") and hasattr(G, "shape") and hasattr(G, "dtype")):
+        if not known and (
+            is_masked(G) or not (hasattr(G, "__matmul__") and hasattr(G, "shape") and hasattr(G, "dtype"))
+        ):
             raise TypeError(
                 f"{name} must be a matrix (array, sparse matrix, LinearOperator, LowRank or a sum of those), "
                 f"got {kind(G)}"
@@ -394,4 +395,18 @@ def operands_hint(error: BaseException) -> str:
     return (
         "; an operator that does not know LowRank (SciPy's LinearOperator, array-api-strict) is applied with "
         "dlra.matmul(A, Y)"
+    )
+
+
+def members_hint(error: BaseException) -> str:
+    """Return a remedy for an array that was taken for one number, where F receives a stack, or an empty string."""
+    text = str(error).lower()
+    taken = ("truth value", "boolean value", "can be converted", "cannot be converted", "0 dimensions")
+    if not isinstance(error, (TypeError, ValueError, RuntimeError)) or not any(
+        part in text for part in taken
+    ):
+        return ""
+    return (
+        "; F receives all members of a stack at once: a norm of it, Y.norm(), has one number for each member; take "
+        "Y.norm().max() for one number of all, np.where for a condition on each"
     )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dlra import linalg
-from dlra._factors import check_dtype, check_factors, check_int
+from dlra._factors import check_dtype, check_factors, check_int, check_singular_values
 from dlra.backend import (
     DTYPES,
     Array,
@@ -128,6 +128,7 @@ class LowRank(Operand):
             )
         if not is_array(U) or U.ndim != 2 or U.shape[1] != s.shape[0]:
             raise ValueError(f"U must have shape (m, r) with r = {s.shape[0]} singular values, got {kind(U)}")
+        check_singular_values(s, U)
         return cls(U, linalg._diagonal(namespace(s), s, U), H(Vh))
 
     @classmethod
@@ -438,6 +439,11 @@ def _unified(U: Array, S: Array | None, V: Array, orthonormal: int = 0) -> LowRa
         return LowRank._make(U, S, V, orthonormal)
     xp = namespace(U)
     dtype = functools.reduce(xp.result_type, [a.dtype for a in (U, S, V) if a is not None])
+    if dtype_name(dtype) not in DTYPES:
+        raise TypeError(
+            f"a result of dtype {dtype_name(dtype)} is not supported, only {', '.join(DTYPES[:-1])} and {DTYPES[-1]}; "
+            f"cast the other operand with astype"
+        )
     return LowRank._make(
         astype(U, dtype), None if S is None else astype(S, dtype), astype(V, dtype), orthonormal
     )

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from dlra import linalg
-from dlra._factors import check_dtype, check_factors, check_int
+from dlra import _stacked, linalg
+from dlra._factors import check_dtype, check_factors, check_int, check_singular_values
 from dlra.backend import (
     Array,
     H,
@@ -60,8 +60,9 @@ class LowRankStack(LowRank):
     -----
     Operators, besides those of LowRank: ``Y + Z`` and ``Y * Z`` with a LowRank Z, which counts for every member;
     ``A @ Y`` and ``Y @ B`` with arrays of shape (b, ...), one matrix for each member, or one array, sparse matrix or
-    ``LinearOperator`` for all; ``c * Y`` with an array of shape (b,) or (b, 1, 1), one number for each member, or
-    of shape (b, m, 1) or (b, 1, n). ``Y[i]`` is a member, as a LowRank; ``Y[i:j]`` and ``Y[[i, j, ...]]`` are stacks.
+    ``LinearOperator`` for all (SciPy refuses ``L @ Y`` with a ``LinearOperator`` L: write ``dlra.matmul(L, Y)``);
+    ``c * Y`` with an array of shape (b,) or (b, 1, 1), one number for each member, or of shape (b, m, 1) or (b, 1, n).
+    ``Y[i]`` is a member, as a LowRank; ``Y[i:j]`` and ``Y[[i, j, ...]]`` are stacks.
 
     Examples
     --------
@@ -148,6 +149,7 @@ class LowRankStack(LowRank):
             )
         if not U.shape[0] == s.shape[0] == Vh.shape[0]:
             raise ValueError(f"U, s and Vh must share b, got {U.shape[0]}, {s.shape[0]} and {Vh.shape[0]}")
+        check_singular_values(s, U)
         return cls(U, linalg._diagonal(namespace(s), s, U), H(Vh))
 
     @classmethod
@@ -176,7 +178,9 @@ class LowRankStack(LowRank):
             raise ValueError(f"rank must lie between 1 and min(m, n) = {full}, got {rank}")
         linalg.check_rank_options(rtol, atol, 1, None)
         if not all_finite(A):
-            raise ValueError("A contains NaN or infinite values")
+            xp = namespace(A)
+            broken = _stacked.members(~xp.all(xp.isfinite(A), axis=(1, 2)))
+            raise ValueError(f"A contains NaN or infinite values in {broken} of the stack")
         U, s, Vh = linalg.svd(A)
         exact = rank is not None and rtol == 0 and atol == 0
         keep, _ = linalg.truncation_rank(s, rtol, atol, rank if exact else 1, rank)  # type: ignore[arg-type]

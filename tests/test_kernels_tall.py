@@ -288,7 +288,11 @@ def test_subnormal_columns(rng, dtype, m):
         (np.eye(9, 2), np.ones((9, 2), int), "X must have dtype float32, .* got int64"),
         (np.eye(9, 2, dtype=np.float16), np.ones((9, 2)), "U0 must have dtype float32, .* got float16"),
         (np.eye(9, 2, dtype=np.float32), np.ones((9, 2)), "one dtype, got float32 and float64"),
-        (np.eye(9, 2), np.ma.masked_less(np.ones((9, 2)), 2), "X must not be masked"),
+        (
+            np.eye(9, 2),
+            np.ma.masked_less(np.ones((9, 2)), 2),
+            "X must be an array .* got MaskedArray .*filled",
+        ),
         (np.eye(9, 2), np.full((9, 2), "a"), "X must have dtype float32"),
         (np.eye(9, 2), np.ones((9, 2), np.longdouble), "X must have dtype float32"),
     ],

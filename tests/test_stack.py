@@ -374,6 +374,65 @@ def test_an_exception_in_the_field_is_passed_on(rng):
         dlra.solve(lambda t, Y: Y / (1 // 0), (0, 1), Problem(rng).Y0, dt=0.1)
 
 
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax", "strict"], indirect=True)
+@pytest.mark.parametrize(
+    "F",
+    [
+        dlra.factored(lambda t, Y: Y if Y.norm() > 0 else 0.0 * Y),
+        dlra.factored(lambda t, Y: float(Y.norm()) * Y),
+        lambda t, Y: 2.0 * Y if (abs(Y) > 1) else Y,
+    ],
+)
+def test_one_number_of_all_members_is_asked_for_by_name(F, library, rng):
+    Y0 = LowRankStack(*(library.asarray(a) for a in Problem(rng).Y0.factors))
+    with pytest.raises(SolveError, match=r"all members of a stack at once.*Y\.norm\(\).*max\(\)"):
+        dlra.solve(F, (0, 0.1), Y0, BUG(), dt=0.1)
+    with pytest.raises(SolveError) as e:  # one matrix has one norm
+        dlra.solve(lambda t, Y: 2.0 * Y if (abs(Y) > 1) else Y, (0, 0.1), Y0[0], BUG(), dt=0.1)
+    assert "stack" not in str(e.value)
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,)])
+def test_an_event_with_several_numbers_says_how_to_make_one(shape, rng):
+    event = dlra.Event(lambda t, Y: np.ones(shape))
+    with pytest.raises(
+        SolveError, match=r"must return a real number, got ndarray of shape.*e\.g\..*\.max\(\)"
+    ):
+        dlra.solve(dlra.factored(lambda t, Y: Y), (0, 0.1), Problem(rng).Y0, BUG(), dt=0.1, events=event)
+
+
+def test_a_masked_array_is_no_value_of_a_field(rng):
+    Y0 = Problem(rng).Y0
+    for Y in (Y0, Y0[0]):
+        for F in (
+            lambda t, Y: np.ma.masked_less(Y, 0),
+            dlra.factored(lambda t, Y: np.ma.masked_less(Y.to_dense(), 0)),
+        ):
+            with pytest.raises(TypeError, match=r"must be a matrix .*got MaskedArray.*filled"):
+                dlra.solve(F, (0, 0.1), Y, BUG(), dt=0.1)
+
+
+def test_a_member_has_the_result_of_a_run_of_its_own_with_the_rank_of_the_stack(rng):
+    """Also where ParallelBUG repeats steps in wider bases, until there is no room for them, and its error is larger."""
+    n, dt, method = 20, 0.05, ParallelBUG(rtol=1e-8)
+    D = rng.standard_normal((n, n)) / 5
+    F = dlra.factored(lambda t, Y: D @ Y + Y @ D.T)
+    starts = [random_lowrank(rng, n, n, 3) for _ in range(3)]
+    sol = dlra.solve(F, (0, 4 * dt), LowRankStack.stack(starts), method, dt=dt)
+    assert sol.rank[-1] > n / 2 > sol.rank[1]
+    for i, Y in enumerate(starts):
+        for k, rank in enumerate(sol.rank[1:]):
+            own = replace(method, min_rank=int(rank), max_rank=None)
+            Y = dlra.solve(F, (0, dt), Y, own, dt=dt).y_final
+            assert Y.rank == rank
+            assert (Y - sol.y[k + 1][i]).norm() < 1e-9 * Y.norm()
+
+
+def test_a_linear_operator_from_the_left(rng):
+    Y, A = pair(rng)[0], rng.standard_normal((M, M))
+    assert np.abs(dlra.matmul(aslinearoperator(A), Y).to_dense() - A @ Y.to_dense()).max() < 1e-12
+
+
 @pytest.mark.parametrize("name", [name for name, cls in _METHODS.items() if not cls.takes_stacks])
 def test_methods_that_do_not_take_stacks_say_which_do(name, rng):
     with pytest.raises(TypeError, match="one matrix at a time.*BUG, AugmentedBUG, ParallelBUG"):
@@ -549,6 +608,19 @@ def test_bad_factors_and_indices(rng):
         (lambda: LowRankStack(U, S, V.astype("float32")), TypeError, "one dtype"),
         (lambda: LowRankStack(U[:0], S[:0], V[:0]), ValueError, "must not be empty"),
         (lambda: LowRankStack([1], S, V), TypeError, "U must be an array"),
+        (lambda: LowRankStack(np.ma.masked_less(U, 0), S, V), TypeError, r"U must be .* got MaskedArray.*filled"),
+        (lambda: Y * np.ma.masked_less(np.ones(B), 0), TypeError, "MaskedArray"),
+        (lambda: np.array([1, 2, 3, 4], object) * Y, TypeError, "a result of dtype object.*float32, float64.*astype"),
+        (lambda: Y @ np.ones((N, N), object), TypeError, "a result of dtype object"),
+        (lambda: Y / np.ones(B, np.longdouble), TypeError, "a result of dtype"),
+        (lambda: Y[0] * np.ones((1, N), object), TypeError, "a result of dtype object"),
+        (lambda: LowRankStack.from_svd(U.astype("f"), S[:, 0], V.mT.astype("f")), TypeError,
+         r"s has dtype float64, U float32.*astype\(U.dtype\)"),
+        (lambda: LowRankStack.from_svd(U, S[:, 0] + 0j, V.mT), TypeError, "s has dtype complex128, U float64"),
+        (lambda: LowRankStack.from_svd(U, S[:, 0].astype(object), V.mT), TypeError, "s has dtype object"),
+        (lambda: LowRank.from_svd(U[0].astype("f"), S[0, 0], V[0].T.astype("f")), TypeError, "s has dtype float64"),
+        (lambda: LowRankStack.from_dense(np.array([np.eye(3), np.eye(3) / [1, 2, np.nan], np.eye(3) * 1e308])),
+         ValueError, "A contains NaN or infinite values in member 1 of the stack"),
         (lambda: LowRankStack.stack([]), ValueError, "empty"),
         (lambda: LowRankStack.stack(Y), TypeError, "a list of LowRank"),
         (lambda: LowRankStack.stack([Y]), TypeError, r"matrices\[0\] must be a LowRank"),

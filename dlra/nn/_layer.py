@@ -302,11 +302,7 @@ def check_input(x: Any, name: str, like: Array) -> None:
 
 
 def check_plain(a: Array, name: str) -> None:
-    """Raise a TypeError for arrays that carry more than their entries: masks, or a graph of derivatives."""
-    if isinstance(a, np.ma.MaskedArray):
-        raise TypeError(
-            f"{name} is a masked array, whose mask would be ignored; drop these rows, or fill them with .filled()"
-        )
+    """Raise a TypeError for a tensor that carries a graph of derivatives."""
     if getattr(a, "requires_grad", False):
         raise TypeError(
             f"{name} requires gradients of PyTorch, which are not used here; give {name}.detach()"
