@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dlra import _stacked, linalg
+from dlra import _stacks, linalg
 from dlra._factors import check_dtype, check_factors, check_int, check_singular_values
 from dlra.backend import (
     Array,
@@ -179,7 +179,7 @@ class LowRankStack(LowRank):
         linalg.check_rank_options(rtol, atol, 1, None)
         if not all_finite(A):
             xp = namespace(A)
-            broken = _stacked.members(~xp.all(xp.isfinite(A), axis=(1, 2)))
+            broken = _stacks.members(~xp.all(xp.isfinite(A), axis=(1, 2)))
             raise ValueError(f"A contains NaN or infinite values in {broken} of the stack")
         U, s, Vh = linalg.svd(A)
         exact = rank is not None and rtol == 0 and atol == 0
