@@ -210,6 +210,15 @@ def test_ways_are_forced_and_constants_put_back():
         thresholds.forced(lambda: None, linalg, _TAL=1)
 
 
+def test_cases_lie_on_both_sides_of_a_constant():
+    assert thresholds.around(800, 0.9, 1.1) == [720, 880]
+    assert thresholds.around(123_456, 0.5, 2) == [62_000, 250_000]
+    for name, (_, _, sizes, _) in thresholds.AUGMENT.items():
+        value = getattr(linalg, name)
+        of = [4 * m * r**2 if name in ("_WRAPPERS", "_PRODUCTS") else m for m, r in sizes]
+        assert min(of) < value < max(of), name
+
+
 def _called(way):
     """Which functions a run of ``augment`` reaches."""
     places = ((lapack, "stacked_qr"), (linalg, "_appended"), (tall, "augmented"), (linalg, "complement"))

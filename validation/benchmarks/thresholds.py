@@ -89,21 +89,37 @@ def measured(threshold: Threshold, quick: bool) -> dict[str, Any]:
 # ---- bases
 
 
+def around(value: float, *factors: float) -> list[int]:
+    """So many times the value each, in two digits."""
+    return [int(float(f"{value * factor:.2g}")) for factor in factors]
+
+
+def _products(value: int, ranks: Sequence[int], *factors: float) -> list[tuple[int, int]]:
+    """(m, r) with m q² around the value, q = 2r."""
+    return [(m, r) for r in ranks for m in around(value / (4 * r**2), *factors)]
+
+
+def _rows(value: int, ranks: Sequence[int], *factors: float) -> list[tuple[int, int]]:
+    """(m, r) with m around the value."""
+    return [(m, r) for r in ranks for m in around(value, *factors)]
+
+
 AUGMENT = {
     "_WRAPPERS": (
-        DTYPES, ("gaussian",), ((100, 5), (100, 10), (450, 10), (600, 10), (300, 20)),
+        DTYPES, ("gaussian",), _products(linalg._WRAPPERS, (5, 20), 0.5, 0.9, 1.1, 3.0),
         "m q², q columns in all, up to which one factorisation by LAPACK serves.",
     ),
     "_TALL": (
-        ("float64", "complex128"), ("gaussian", "dependent"), ((700, 10), (700, 20), (900, 10), (900, 20), (1500, 20)),
+        ("float64", "complex128"), ("gaussian", "dependent"), _rows(linalg._TALL, (10, 20, 50), 0.9, 1.1, 2.0),
         "Rows from which products in blocks serve, in double precision.",
     ),
     "_TALL_SINGLE": (
-        ("float32",), ("gaussian", "dependent"), ((1000, 20), (1800, 20), (2200, 20), (5000, 20)),
+        ("float32",), ("gaussian", "dependent"), _rows(linalg._TALL_SINGLE, (20, 50), 0.9, 1.1, 2.5),
         "The same in single precision.",
     ),
     "_PRODUCTS": (
-        DTYPES, ("gaussian",), ((1000, 5), (1800, 5), (2200, 5), (5000, 5), (20_000, 5)),
+        DTYPES, ("gaussian",),
+        [(m, r) for m, r in _products(linalg._PRODUCTS, (5, 10, 20), 0.9, 1.1, 4.0, 16.0) if m > linalg._TALL],
         "m q² from which products in blocks serve.",
     ),
 }  # fmt: skip
@@ -135,7 +151,7 @@ def bases() -> Iterator[Threshold]:
                 },
             )
             for dtype in ("float64", "complex128")
-            for m, r in ((900, 10), (1800, 10), (1800, 20), (2200, 20), (5000, 20))
+            for m, r in _rows(tall._SHORT, (10, 20), 0.5, 0.9, 1.1, 2.5)
             for run in [augmentation(dtype, "dependent", m, r)]
         ),
     )  # fmt: skip
@@ -187,7 +203,8 @@ def factorisations() -> Iterator[Threshold]:
         (
             Case({"dtype": dtype, "m": m, "r": r, "entries": m * r}, qr(dtype, m, r))
             for dtype in ("float64", "float32")
-            for m, r in ((1000, 20), (10_000, 20), (40_000, 20), (60_000, 20), (15_000, 50), (25_000, 50))
+            for r in (20, 50)
+            for m in around(linalg._LARGE / r, 0.2, 0.8, 1.2)
         ),
     )  # fmt: skip
 
@@ -195,7 +212,7 @@ def factorisations() -> Iterator[Threshold]:
         A = gaussian(np.random.default_rng(0), m, r, "float64")
         return {
             f"{height:,}": forced(lambda: lapack.tall_qr(A), lapack, _BLOCK=height)
-            for height in _around(lapack._BLOCK)
+            for height in _quarters(lapack._BLOCK)
         }
 
     yield Threshold(
@@ -222,17 +239,16 @@ def factorisations() -> Iterator[Threshold]:
         (
             Case({"what": name, "dtype": dtype, "m": m, "r": r, "entries": m * r}, products(name, dtype, m, r))
             for name in ("times", "inner", "rotate")
-            for dtype, r, rows in (
-                ("float64", 20, (2000, 4500, 5500, 20_000, 100_000)), ("float64", 60, (1500, 2000)),
-                ("float32", 20, (4500, 5500, 20_000)),
+            for dtype, r, factors in (
+                ("float64", 20, (0.4, 0.9, 1.1, 4, 20)), ("float64", 60, (0.9, 1.2)), ("float32", 20, (0.9, 1.1, 4)),
             )
-            for m in rows
+            for m in around(linalg._CACHED / r, *factors)
         ),
         0.15,
     )  # fmt: skip
 
 
-def _around(value: int) -> tuple[int, int, int]:
+def _quarters(value: int) -> tuple[int, int, int]:
     return value // 4, value, value * 4
 
 
@@ -246,7 +262,7 @@ def blocks() -> Iterator[Threshold]:
         ),
         ("_PRODUCT", (40, 70, 100, 140), "Multiplications in the product of a block, for many columns."),
     ):  # fmt: skip
-        values = _around(getattr(tall, name))
+        values = _quarters(getattr(tall, name))
         cases = (
             Case(
                 {"m": 10**6 // q, "q": q},
@@ -271,24 +287,25 @@ def stacks() -> Iterator[Threshold]:
             AS_IS: lambda: linalg.svd_stack(A),
         }  # fmt: skip
 
-    sizes = {"float64": (4, 16, 40, 48, 64), "float32": (4, 16, 40, 64), "complex128": (4, 16, 24, 28, 40)}
     yield Threshold(
-        _stacks, "_WIDEST", "Size up to which members of a stack, b of n x n, are decomposed by compiled code.",
+        _stacks, "_WIDEST", "Size up to which members of a stack, b of n x n, are decomposed by compiled code. dlra "
+        "looks for NaN besides, some microseconds that smallest stacks feel.",
         (
             Case({"dtype": dtype, "n": n, "b": b}, ways(dtype, n, b))
-            for dtype, found in sizes.items()
-            for n in found
+            for dtype in DTYPES
+            for n in around(_stacks._WIDEST[dtype], 0.1, 0.4, 0.9, 1.1)
             for b in (4, 16, 64)
         ),
         0.15,
     )  # fmt: skip
     yield Threshold(
         _stacks, "_LEAST_USE",
-        "The part of the lanes of a vector, 8 in double precision, that a stack must fill for that.",
+        "The part of the lanes of a vector, 8 in double and 16 in single precision, that a stack must fill for that.",
         (
-            Case({"n": n, "b": b, "use": f"{_stacks._use(b, np.dtype(float)):.2f}"}, ways("float64", n, b))
-            for n in (10, 24)
-            for b in (2, 4, 5, 8, 9, 12)
+            Case({"dtype": dtype, "n": n, "b": b, "use": f"{_stacks._use(b, np.dtype(dtype)):.2f}"}, ways(dtype, n, b))
+            for dtype, members in (("float64", (2, 4, 5, 8, 9, 12)), ("float32", (4, 6, 8, 10, 16, 18)))
+            for n in (10, 20)
+            for b in members
         ),
         0.15,
     )  # fmt: skip
@@ -316,7 +333,7 @@ def training() -> Iterator[Threshold]:
                 },
             )
             for name in ("Adam", "Momentum")
-            for n in (32, 64, 120, 136, 256)
+            for n in around(math.sqrt(optimizers._FUSED), 0.25, 0.5, 0.9, 1.1, 2.0)
             for run in [update(name, n)]
         ),
         0.15, once=loading(),
@@ -361,7 +378,8 @@ def two_threads() -> Iterator[Threshold]:
         "visits all. `augment`, double precision.",
         (
             Case({"m": m, "r": r, "entries": 2 * m * r}, ways(run, tall, "_SHARED", "one visits all", "each a part"))
-            for m, r in ((5000, 20), (20_000, 20), (30_000, 20), (100_000, 20), (8000, 50), (20_000, 50))
+            for r, factors in ((20, (0.2, 0.8, 1.2, 4)), (50, (0.8, 2)))
+            for m in around(tall._SHARED / (2 * r), *factors)
             for run in [augmentation("float64", "gaussian", m, r)]
         ),
     )  # fmt: skip
@@ -379,7 +397,8 @@ def two_threads() -> Iterator[Threshold]:
         "Two threads: entries up to which SciPy's LAPACK serves, whose BLAS has threads beside those of NumPy's.",
         (
             Case({"m": m, "r": r, "entries": m * r}, qr(m, r))
-            for m, r in ((100, 10), (400, 20), (500, 20), (1000, 20), (5000, 20))
+            for r in (20,)
+            for m in around(lapack._TINY / r, 0.2, 0.9, 1.1, 2, 10)
         ),
     )  # fmt: skip
 
@@ -399,7 +418,7 @@ def two_threads() -> Iterator[Threshold]:
         "substeps, r = 20; F costs little on factors, or is a product with a dense matrix.",
         (
             Case({"F": name, "m = n": n}, ways(step(F, Y0), _step, "SMALL", "one thread", "two threads"))
-            for n in (200, 500, 900, 1100, 2000, 4000)
+            for n in around(_step.SMALL, 0.2, 0.5, 0.9, 1.1, 2, 4)
             for name, F, Y0 in problems(n, 20)
         ),
         0.5,
@@ -409,7 +428,7 @@ def two_threads() -> Iterator[Threshold]:
         "Two threads: entries from which a compiled step of an optimiser runs on both. Adam, single precision.",
         (
             Case({"entries": n * n}, ways(update("Adam", n), updates, "_PARALLEL", "one thread", "two threads"))
-            for n in (512, 1000, 1100, 2048)
+            for n in around(math.sqrt(updates._PARALLEL), 0.5, 0.9, 1.1, 2)
         ),
     )  # fmt: skip
 
@@ -463,8 +482,8 @@ def _verdict(found: Mapping[str, Any]) -> str:
         beyond = [row for row in rows if row["at"]["entries"] >= found["value"]]
         steps = [found["once"] / _saved(row) for row in beyond]
         return (
-            f"To load the compiled one takes {number(found['once'])} s, which those sizes save in "
-            f"{number(min(steps))} to {number(max(steps))} steps."
+            f"To load the compiled one takes {number(found['once'])} s, which these sizes save in "
+            f"{number(float(np.median(steps)))} steps (median)."
         )
     row = max(rows, key=lambda row: row["surely"])
     if row["surely"] <= 1.05:
