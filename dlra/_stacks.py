@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _WIDEST = {"float32": 80, "float64": 44, "complex64": 48, "complex128": 26}
 """Size of square matrices up to which compiled singular values beat LAPACK's (docs/measured-thresholds.md)."""
-_LEAST_USE = 0.6
+_LEAST_USE = 0.5
 """Part of the lanes of a vector that a stack must fill (docs/measured-thresholds.md)."""
 _LEAST_WORK = 2000
 """b (20 + p q), about the tenths of a microsecond that LAPACK takes, from which a stack is worth loading numba

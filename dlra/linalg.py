@@ -45,12 +45,14 @@ __all__ = ["augment", "orthonormalize", "svd_stack", "truncate"]
 
 _TALL = 800
 """Number of rows beyond which products beat Householder QR (docs/measured-thresholds.md)."""
-_TALL_SINGLE = 2000
-"""The same for NumPy arrays in single precision, and for nearly dependent columns (docs/measured-thresholds.md)."""
-_PRODUCTS = 200_000
-"""Rows times squared columns, beyond which the same holds for columns (docs/measured-thresholds.md)."""
+_PRODUCTS = 1_500_000
+"""Rows times squared columns beyond which NumPy arrays gain from products (docs/measured-thresholds.md)."""
+_PRODUCTS_SINGLE = 5_000_000
+"""The same in single precision (docs/measured-thresholds.md)."""
 _WRAPPERS = 200_000
 """Rows times squared columns up to which one call of LAPACK beats several (docs/measured-thresholds.md)."""
+_FEW = 10
+"""Columns up to which that holds for any number of rows (docs/measured-thresholds.md)."""
 _CACHED = 100_000
 """Entries of a matrix beyond which products with it are done in blocks of its rows (docs/measured-thresholds.md)."""
 _LARGE = 1_000_000
@@ -136,18 +138,19 @@ def augment(U0: Array, X: Array) -> Array:
         )
     if U0.ndim == 3:
         return _stacks_module().augment(U0, X)
-    if _is_tall(U0, X) and (Q := tall.augmented(U0, X)) is not None:
+    by_products = _is_tall(U0, X)
+    if by_products and (Q := tall.augmented(U0, X)) is not None:
         return Q
     scale = _finite_norm(X, "X")
     if 0 < scale < _smallest(X):  # subnormal numbers have too few digits to compute with
         X, scale = X * (1 / _smallest(X)), scale / _smallest(X)
     m, q = U0.shape[0], r + X.shape[1]
-    if m * q**2 <= _WRAPPERS and q <= m and tall.takes(U0, X) and lapack.usable(m * q):
+    if (m * q**2 <= _WRAPPERS or q <= _FEW) and q <= m and tall.takes(U0, X) and lapack.usable(m * q):
         Q, R = lapack.stacked_qr(U0, X)
         if abs(R.diagonal()).min() > 10 * eps(X) * scale:
             return Q
         return np.concatenate((U0, _independent(Q[:, r:], np.triu(R), scale)), axis=1)
-    if m > q and m > (_TALL_SINGLE if xp is np else _TALL):
+    if m > q and (m > _TALL if xp is not np else by_products and m >= tall._SHORT):
         return xp.concat((U0, complement(X, [U0])), axis=1)
     new = _appended(U0, X, scale) if q <= m else None
     if new is None:
@@ -159,9 +162,9 @@ def augment(U0: Array, X: Array) -> Array:
 def _is_tall(U0: Array, X: Array) -> bool:
     """Whether :mod:`dlra.kernels.tall` is the fastest way to a basis of [U0 | X]."""
     m, q = U0.shape[0], U0.shape[1] + X.shape[1]
-    if m <= _TALL or m * q**2 <= _PRODUCTS or m <= 2 * q or not tall.takes(U0, X):
+    if m <= _TALL or m <= 2 * q or not tall.takes(U0, X):
         return False
-    return m > _TALL_SINGLE or X.dtype.char in "dD"
+    return m * q**2 > (_PRODUCTS if X.dtype.char in "dD" else _PRODUCTS_SINGLE)
 
 
 def _appended(U0: Array, X: Array, scale: float) -> Array | None:

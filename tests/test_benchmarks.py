@@ -200,8 +200,7 @@ def test_ways_are_forced_and_constants_put_back():
     ways = thresholds.augmentations("float64", "gaussian", 900, 3)
     called = {name: _called(way) for name, way in ways.items()}
     assert called == {
-        "LAPACK": ["stacked_qr"], "projection": ["_appended"], "blocks": ["augmented"], "complement": ["complement"],
-        "dlra": ["stacked_qr"],
+        "LAPACK": ["stacked_qr"], "projection": ["_appended"], "blocks": ["augmented"], "dlra": ["stacked_qr"],
     }  # fmt: skip
     with pytest.raises(ZeroDivisionError):
         thresholds.forced(lambda: 1 / 0, linalg, _TALL=1, _PRODUCTS=2)()
@@ -215,7 +214,7 @@ def test_cases_lie_on_both_sides_of_a_constant():
     assert thresholds.around(123_456, 0.5, 2) == [62_000, 250_000]
     for name, (_, _, sizes, _) in thresholds.AUGMENT.items():
         value = getattr(linalg, name)
-        of = [4 * m * r**2 if name in ("_WRAPPERS", "_PRODUCTS") else m for m, r in sizes]
+        of = [2 * r if name == "_FEW" else m if name == "_TALL" else 4 * m * r**2 for m, r in sizes]
         assert min(of) < value < max(of), name
 
 

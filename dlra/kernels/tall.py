@@ -19,15 +19,15 @@ from dlra.backend import H, eps
 from dlra.kernels import lapack, threads
 
 _PRODUCT = 1_000_000
-"""Multiplications in the product of a block: up to there OpenBLAS does without copies of its operands."""
+"""Multiplications in the product of a block: OpenBLAS does without copies up to there (docs/measured-thresholds.md)."""
 _CACHED = 60_000
-"""Most entries of a block: half of a second-level cache of a megabyte."""
+"""Most entries of a block: half of a second-level cache of a megabyte (docs/measured-thresholds.md)."""
 _SUMMED = 128
 """Rows whose products are summed by BLAS, in the precision of the matrix."""
 _SHARED = 1_000_000
-"""Entries of a matrix from which on several threads visit it."""
+"""Entries of a matrix from which on several threads visit it (docs/measured-thresholds.md)."""
 _SHORT = 2000
-"""Rows below which Householder QR is faster where columns are nearly dependent."""
+"""Rows below which Householder QR is faster for nearly dependent columns (docs/measured-thresholds.md)."""
 _ROUNDS = 8
 _SAFE = {"f": (1e-20, 1e20), "d": (1e-200, 1e200)}
 """Bounds of ‖X‖², by precision, within which squares of what counts neither overflow nor vanish."""

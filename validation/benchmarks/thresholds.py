@@ -113,14 +113,19 @@ AUGMENT = {
         ("float64", "complex128"), ("gaussian", "dependent"), _rows(linalg._TALL, (10, 20, 50), 0.9, 1.1, 2.0),
         "Rows from which products in blocks serve, in double precision.",
     ),
-    "_TALL_SINGLE": (
-        ("float32",), ("gaussian", "dependent"), _rows(linalg._TALL_SINGLE, (20, 50), 0.9, 1.1, 2.5),
+    "_PRODUCTS": (
+        ("float64", "complex128"), ("gaussian",),
+        [(m, r) for m, r in _products(linalg._PRODUCTS, (5, 10, 20), 0.5, 0.9, 1.1, 3.0) if m > linalg._TALL],
+        "m q² from which products in blocks serve, in double precision.",
+    ),
+    "_PRODUCTS_SINGLE": (
+        ("float32",), ("gaussian", "dependent"),
+        [(m, r) for m, r in _products(linalg._PRODUCTS_SINGLE, (10, 20), 0.5, 0.9, 1.1, 3.0) if m > linalg._TALL],
         "The same in single precision.",
     ),
-    "_PRODUCTS": (
-        DTYPES, ("gaussian",),
-        [(m, r) for m, r in _products(linalg._PRODUCTS, (5, 10, 20), 0.9, 1.1, 4.0, 16.0) if m > linalg._TALL],
-        "m q² from which products in blocks serve.",
+    "_FEW": (
+        ("float64", "float32"), ("gaussian",), [(m, r) for r in (4, 5, 6) for m in (4000, 12_000)],
+        "Columns in all, q, up to which one factorisation by LAPACK serves for any number of rows.",
     ),
 }  # fmt: skip
 
@@ -172,14 +177,11 @@ def augmentation(dtype: str, kind: str, m: int, r: int) -> Run:
 def augmentations(dtype: str, kind: str, m: int, r: int) -> dict[str, Run]:
     """Its ways."""
     run, never, always = augmentation(dtype, kind, m, r), math.inf, -1
-    blocks = forced(run, linalg, _TALL=always, _TALL_SINGLE=always, _PRODUCTS=always, _WRAPPERS=always)
+    blocks = forced(run, linalg, _TALL=always, _PRODUCTS=always, _PRODUCTS_SINGLE=always)
     return {
-        "LAPACK": forced(run, linalg, _TALL=never, _TALL_SINGLE=never, _PRODUCTS=never, _WRAPPERS=never),
-        "projection": forced(run, linalg, _TALL=never, _TALL_SINGLE=never, _PRODUCTS=never, _WRAPPERS=always),
+        "LAPACK": forced(run, linalg, _TALL=never, _WRAPPERS=never),
+        "projection": forced(run, linalg, _TALL=never, _WRAPPERS=always, _FEW=always),
         "blocks": forced(blocks, tall, _SHORT=0),
-        "complement": forced(
-            run, linalg, _TALL=never, _TALL_SINGLE=always, _PRODUCTS=never, _WRAPPERS=always
-        ),
         AS_IS: forced(run, linalg),
     }
 
