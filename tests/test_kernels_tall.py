@@ -191,7 +191,7 @@ def close(A, B):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("m", "same"), [(60, np.array_equal), (4000, close), (12_000, np.array_equal)])
+@pytest.mark.parametrize(("m", "same"), [(60, np.array_equal), (4000, close), (30_000, np.array_equal)])
 def test_memory_layout_does_not_matter(rng, dtype, m, same):
     U0, X = random_orthonormal(rng, m, 7, dtype), gaussian(rng, m, 7, dtype)
     kept = U0.copy(), X.copy()

@@ -329,10 +329,10 @@ class _Gram:
     def value(self) -> np.ndarray:
         """The sum, of parts in their order."""
         total = np.zeros(self._shape, self._wide)
-        for part in sorted(self._sums):
-            for one in self._sums[part]:
-                if one is not None:
-                    total += one
+        with np.errstate(over="ignore", invalid="ignore"):
+            for part in sorted(self._sums):
+                for one in self._sums[part]:
+                    total = total if one is None else total + one
         return total.conj()
 
 
