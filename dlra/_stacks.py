@@ -98,7 +98,7 @@ def svd(A: Array) -> tuple[Array, Array, Array]:
     kernel = _compiled.module("batched") if _jacobi_wins(A, *A.shape) else None
     if kernel is None:
         U, s, Vh = namespace(A).linalg.svd(A, full_matrices=False)
-        return U, s, Vh
+        return U, abs(s), Vh  # LAPACK may give -0.0
     U, s, Vh, converged = kernel.svd(A)
     if not converged.all():
         raise np.linalg.LinAlgError(

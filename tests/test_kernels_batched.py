@@ -414,6 +414,14 @@ def test_values_that_are_not_finite(n, name, bad, rng):
         linalg.svd_stack(list(A))
 
 
+@pytest.mark.parametrize("b", [2, 64])
+def test_no_singular_value_is_minus_zero(b):
+    """LAPACK gives some."""
+    for dtype in ("float32", "complex128"):
+        for A in (np.zeros((b, 4, 4)), np.eye(4) * np.array([1, 1, 0, 0]) * np.ones((b, 1, 1))):
+            assert not np.signbit(linalg.svd_stack(-A.astype(dtype))[1]).any()
+
+
 def test_what_does_not_converge_is_named(monkeypatch, rng):
     A = np.stack([np.eye(10)] * 29)
     A[9] = normal(rng, (10, 10))
