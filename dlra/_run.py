@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import math
@@ -262,32 +261,31 @@ class Run:
 
     def _step(self, h: float, target: float, landed: bool) -> tuple[Taken, list[float]]:
         """The step from the present state, and the latest norms with its own."""
-        with self._labelled(h):
+        try:
             taken = self._steps.accepted(self.t, h, target, landed, self.Ys, self.nsteps)
-            return taken, self._checked_growth(
-                self.t + taken.h, self._norms, state_norm(taken.result.Ys), taken.result.Ys
-            )
+            Ys = taken.result.Ys
+            size = state_norm(Ys) if taken.size is None else taken.size
+            return taken, self._checked_growth(self.t + taken.h, self._norms, size, Ys)
+        except StageError as error:
+            raise self._located(error, h) from error.__cause__
 
     def _trial_step(self, h: float) -> StepResult:
         """A step of any length from the present state."""
         state = self.rng.bit_generator.state
         try:
-            with self._labelled(h):
-                return self._steps.take(self.t, h, self.Ys, self.nsteps)
+            return self._steps.take(self.t, h, self.Ys, self.nsteps)
+        except StageError as error:
+            raise self._located(error, h) from error.__cause__
         finally:
             self.rng.bit_generator.state = state
 
-    @contextlib.contextmanager
-    def _labelled(self, h: float) -> Iterator[None]:
-        """Turn a failure in a step into an error that says where it happened."""
-        try:
-            yield
-        except StageError as error:
-            where = (
-                f"{self.integrator.name} failed at t = {self.t:.10g}, step {self.nsteps + 1} (h = {h:.6g}), "
-                f"{rank_text(self.Ys, self.system)}"
-            )
-            raise solve_error(error, where) from error.__cause__
+    def _located(self, error: StageError, h: float) -> SolveError:
+        """The error that says where a step failed."""
+        where = (
+            f"{self.integrator.name} failed at t = {self.t:.10g}, step {self.nsteps + 1} (h = {h:.6g}), "
+            f"{rank_text(self.Ys, self.system)}"
+        )
+        return solve_error(error, where)
 
     def _checked_growth(self, t: float, norms: list[float], size: float, Ys: tuple[Any, ...]) -> list[float]:
         """The latest norms with that of a step to t. Notice an unstable explicit run long before it overflows: three
@@ -380,7 +378,12 @@ class Run:
         while high - low > 1e-10 and abs(h) * (high - low) > 4 * math.ulp(max(abs(self.t), abs(taken.t))):
             middle = 0.5 * (low + high)
             trial = replace(
-                taken, result=self._trial_step(middle * h), h=middle * h, t=self.t + middle * h, landed=False
+                taken,
+                result=self._trial_step(middle * h),
+                h=middle * h,
+                t=self.t + middle * h,
+                landed=False,
+                size=None,
             )
             if self._event_value(i, self._taken_state(trial)) * before > 0:
                 low = middle

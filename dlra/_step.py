@@ -116,10 +116,10 @@ def advance(
 
 def few_threads(Ys: tuple[Any, ...]) -> AbstractContextManager[None]:
     """The threads of BLAS that suit a state: one for matrices whose products gain nothing from more."""
-    arrays = [Y._U if isinstance(Y, LowRank) else Y for Y in Ys]
-    if type(arrays[0]) is not np.ndarray:
+    first = Ys[0]
+    if type(first._U if isinstance(first, LowRank) else first) is not np.ndarray:
         return nullcontext()
-    return one_thread(all(max(Y.shape[-2:], default=0) <= SMALL for Y in Ys))
+    return one_thread(max(max(Y.shape[-2:], default=0) for Y in Ys) <= SMALL)
 
 
 def check_symmetry(Ys: tuple[Any, ...], values: tuple[Any, ...]) -> None:

@@ -43,6 +43,8 @@ class Taken:
     """Normal component of F, as the error budget wants it."""
     earlier: tuple[Taken, ...] = ()
     """The steps before it that become part of the run together with it."""
+    size: float | None = None
+    """The norm of the result, where it is known."""
 
 
 class FixedSteps:
@@ -54,6 +56,7 @@ class FixedSteps:
         self.integrator, self.field, self.dt = integrator, field, dt
         self._anchor, self._since = 0.0, 0  # the anchor, and steps since then
         self._said = False  # whether a warning has been given
+        self._may_drop = isinstance(integrator, RankAdaptive) and not integrator.has_tolerance
 
     def start(self, t: float) -> None:
         """Begin at time t."""
@@ -79,8 +82,9 @@ class FixedSteps:
         if self.field.increments:
             return self._follow(t, h, target, landed, Ys, step)
         result = self.take(t, h, Ys, step)
-        self.notice_dropped(t, result, None)
-        return Taken(result, h, target, landed, normal=result.normal)
+        size = state_norm(result.Ys)
+        self.notice_dropped(t, result, size)
+        return Taken(result, h, target, landed, normal=result.normal, size=size)
 
     def ahead(self, t: float, h: float, target: float, landed: bool, Ys: Members) -> tuple[Taken, Any]:
         """The step from t to target, of which nothing has been tested and the norms may be 0-d arrays, and the norm
@@ -109,12 +113,9 @@ class FixedSteps:
             )
         return Taken(result, h, target, landed, normal=normal / abs(h))
 
-    def notice_dropped(self, t: float, result: StepResult, size: float | None) -> None:
+    def notice_dropped(self, t: float, result: StepResult, size: float) -> None:
         """Warn, once, where a truncation to a prescribed rank drops a good part of the state (``size``: its norm)."""
-        if self._said or not isinstance(self.integrator, RankAdaptive) or self.integrator.has_tolerance:
-            return
-        size = state_norm(result.Ys) if size is None else size
-        if result.discarded > 0.01 * size:
+        if self._may_drop and not self._said and result.discarded > 0.01 * size:
             self._said = True
             warnings.warn(
                 f"the step from t = {t:.6g} drops a part of norm {result.discarded:.2g} (the state has norm "

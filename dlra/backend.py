@@ -8,6 +8,7 @@ switch. NumPy arrays are answered by NumPy itself (which implements the standard
 
 from __future__ import annotations
 
+import cmath
 import math
 import sys
 from collections.abc import Sequence
@@ -180,6 +181,8 @@ def conj(a: Array) -> Array:
 
 def eye(n: int, like: Array) -> Array:
     """Return the n x n identity in the library, dtype and device of ``like``; one for each of a stack."""
+    if type(like) is np.ndarray and like.ndim == 2:
+        return np.eye(n, dtype=like.dtype)
     xp = namespace(like)
     identity = xp.eye(n, dtype=like.dtype, device=device(like))
     return identity if like.ndim == 2 else xp.broadcast_to(identity, (*like.shape[:-2], n, n))
@@ -332,8 +335,8 @@ def together(arrays: Sequence[Any], vectors: int) -> list[Any]:
 def all_finite(a: Array) -> bool:
     """Tell whether all elements are finite (on a GPU this waits for the device)."""
     if type(a) is np.ndarray:
-        flat = a.ravel(order="K")
-        if math.isfinite(np.vdot(flat, flat).real):  # the common case, at a tenth of isfinite(a).all()
+        flat = a.ravel("K")
+        if cmath.isfinite(flat.dot(flat)):  # the common case, at a tenth of isfinite(a).all()
             return True
         return bool(np.isfinite(a).all())
     xp = namespace(a)
@@ -347,7 +350,7 @@ def norm(a: Array) -> float:
     precision already.
     """
     value = _plain_norm(a)
-    if _smallest_norm(dtype_name(a.dtype)) <= value < math.inf:
+    if _SAFE_NORM <= value < math.inf or _smallest_norm(dtype_name(a.dtype)) <= value < math.inf:
         return value
     largest = scalar(namespace(a).max(abs(a))) if math.prod(a.shape) else 0.0
     least = tiny(dtype_name(a.dtype))
@@ -356,10 +359,14 @@ def norm(a: Array) -> float:
     return largest * _plain_norm(a / largest) if 0.0 < largest < math.inf else largest
 
 
+_SAFE_NORM = 1e-15
+"""A norm whose square is free of underflow in every precision."""
+
+
 def _plain_norm(a: Array) -> float:
     if type(a) is np.ndarray:
-        flat = a.ravel(order="K")
-        return math.sqrt(np.vdot(flat, flat).real)  # unlike np.linalg.norm this overflows without a warning
+        flat = a.ravel("K")  # unlike np.linalg.norm these products overflow without a warning
+        return math.sqrt(np.vdot(flat, flat).real if a.dtype.kind == "c" else flat.dot(flat))
     xp = namespace(a)
     return scalar(xp.linalg.vector_norm(xp.reshape(a, (-1,))))
 
@@ -401,7 +408,7 @@ def contiguous(a: Array) -> Array:
 def memory_order(a: Array) -> str:
     """Return "C" or "F" for the memory order of a contiguous matrix, "" for a strided view."""
     flags = getattr(a, "flags", None)
-    if flags is not None and hasattr(flags, "c_contiguous"):
+    if flags is not None and (type(a) is np.ndarray or hasattr(flags, "c_contiguous")):
         return "C" if flags.c_contiguous else "F" if flags.f_contiguous else ""
     if hasattr(a, "is_contiguous"):
         return "C" if a.is_contiguous() else "F" if a.mT.is_contiguous() else ""

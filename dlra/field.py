@@ -100,15 +100,21 @@ class Value:
     samples, and ``G.rest`` the value without the declared stiff linear part (G itself where there is none).
     """
 
-    __slots__ = ("dtype", "matrix", "shape")
+    __slots__ = ("_exact", "dtype", "matrix")
 
-    def __init__(self, matrix: Any, dtype: Any):
+    def __init__(self, matrix: Any, dtype: Any, exact: bool = False):
         self.matrix = matrix
         self.dtype = dtype
-        self.shape = tuple(matrix.shape)
+        self._exact = exact  # whether the matrix is known to be of this dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of G."""
+        return tuple(self.matrix.shape)
 
     def __matmul__(self, X: Array) -> Array:
-        return self._cast(lazy.apply(self.matrix, X))
+        Z = lazy.apply(self.matrix, X)
+        return Z if Z.dtype == self.dtype else astype(Z, self.dtype)
 
     @property
     def H(self) -> _Adjoint:
@@ -122,7 +128,7 @@ class Value:
 
     def compressed(self, U: Array, V: Array) -> Array:
         """UᴴGV."""
-        if same_dtype(self.matrix.dtype, self.dtype):
+        if self._exact or same_dtype(self.matrix.dtype, self.dtype):
             return lazy.compressed(self.matrix, U, V)
         return H(U) @ (self @ V)  # in the dtype of the state from the first product on
 
@@ -146,7 +152,8 @@ class _Adjoint:
 
     def __matmul__(self, X: Array) -> Array:
         value = self.value
-        return value._cast(lazy.apply_adjoint(value.matrix, X))
+        Z = lazy.apply_adjoint(value.matrix, X)
+        return Z if Z.dtype == value.dtype else astype(Z, value.dtype)
 
 
 class _SemiLinearValue(Value):
@@ -156,7 +163,11 @@ class _SemiLinearValue(Value):
 
     def __init__(self, semilinear: SemiLinear, Y: LowRank, rest: Value | None):
         self._semilinear, self._Y, self._rest, self._full = semilinear, Y, rest, None
-        self.dtype, self.shape = Y.dtype, Y.shape
+        self.dtype, self._exact = Y.dtype, False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._Y.shape
 
     @property
     def matrix(self) -> Any:  # type: ignore[override]
@@ -258,11 +269,15 @@ class Field:
             return (self._admit(_called(self.F.between, t, t1), Ys[0], "the increment of A"),)
         if isinstance(self.F, SemiLinear):
             Y = Ys[0]
-            rest = self._constant if self._call is None else self._admit(self._ask(t, self._shown(Y)), Y)
+            rest = (
+                self._constant
+                if self._call is None
+                else self._admit(_called(self._call, t, self._shown(Y)), Y)
+            )
             return (_SemiLinearValue(self.F, Y, rest),)
         if not self.system:
-            return (self._admit(self._ask(t, self._shown(Ys[0])), Ys[0]),)
-        values = self._ask(t, [self._shown(Y) for Y in Ys])
+            return (self._admit(_called(self._call, t, self._shown(Ys[0])), Ys[0]),)
+        values = _called(self._call, t, [self._shown(Y) for Y in Ys])
         if not isinstance(values, (list, tuple)):
             raise TypeError(
                 f"F of a coupled system of {len(Ys)} members must return a list, got {kind(values)}"
@@ -274,10 +289,6 @@ class Field:
             for i, (G, Y) in enumerate(zip(values, Ys, strict=True))
         )
 
-    def _ask(self, t: float, Y: Any) -> Any:
-        """Call the user's function; what it raises is marked, to tell it from complaints about what it returns."""
-        return _called(self._call, t, Y)
-
     def _shown(self, Y: Member) -> Any:
         """Y as F wants to see it."""
         if not isinstance(Y, LowRank):
@@ -287,21 +298,21 @@ class Field:
     def _admit(self, G: Any, Y: Member, name: str = "F's return value") -> Any:
         """Check what F returned for the member Y, and wrap it."""
         like = Y._U if isinstance(Y, LowRank) else Y
-        alike = (
+        if (
             isinstance(G, LowRank)
             and type(any_factor(G)) is type(like)
             and G.shape == Y.shape
             and G.dtype == like.dtype
-        )
-        if not alike:
-            if isinstance(G, (np.ndarray, np.generic)) and type(G) is not np.ndarray and not is_masked(G):
-                G = np.asarray(G)  # SciPy's sparse matrices of the older kind add to arrays as an np.matrix
-            self._check(G, Y, like, name)
-            if is_array(G):  # a copy, because F may reuse its buffer; integers are cast
-                supported = dtype_name(G.dtype) in DTYPES
-                G = namespace(G).asarray(G, copy=True) if supported else astype(G, like.dtype)
-            elif is_sparse(G):
-                G = G.copy()  # type: ignore[union-attr]
+        ):
+            return Value(G, like.dtype, exact=True) if isinstance(Y, LowRank) else G.to_dense()
+        if isinstance(G, (np.ndarray, np.generic)) and type(G) is not np.ndarray and not is_masked(G):
+            G = np.asarray(G)  # SciPy's sparse matrices of the older kind add to arrays as an np.matrix
+        self._check(G, Y, like, name)
+        if is_array(G):  # a copy, because F may reuse its buffer; integers are cast
+            supported = dtype_name(G.dtype) in DTYPES
+            G = namespace(G).asarray(G, copy=True) if supported else astype(G, like.dtype)
+        elif is_sparse(G):
+            G = G.copy()  # type: ignore[union-attr]
         if isinstance(Y, LowRank):
             return Value(G, like.dtype)
         G = lazy.dense(G)
@@ -344,9 +355,10 @@ class Field:
             )
 
 
-def _called(function: Any, *arguments: Any) -> Any:
+def _called(function: Any, t: float, argument: Any) -> Any:
+    """Call the user's function; what it raises is marked, to tell it from complaints about what it returns."""
     try:
-        return function(*arguments)
+        return function(t, argument)
     except Exception as error:
         raise CallError from error
 
@@ -373,9 +385,9 @@ def bind(F: Any, args: tuple[Any, ...]) -> Callable[[float, Any], Any]:
     if variadic and required <= 2:  # *args takes what is in args
         required = extra + (required or 2)
     if required == 2 + extra:
-        return lambda t, Y: function(t, Y, *args)
+        return (lambda t, Y: function(t, Y, *args)) if args else function
     if required == 1 + extra:
-        return lambda _, Y: function(Y, *args)
+        return (lambda _, Y: function(Y, *args)) if args else (lambda _, Y: function(Y))
     shown = ", ".join(p.name for p in positional) or "nothing"
     raise TypeError(
         "F must take (t, Y) or (Y)"

@@ -54,7 +54,7 @@ class Operand:
         what to do."""
         reflected = _REFLECTED.get(ufunc)
         if reflected is not None and method == "__call__" and not kwargs and inputs[1] is self:
-            return reflected(self, inputs[0])
+            return getattr(self, reflected)(inputs[0])
         if method == "__call__" and not kwargs and inputs[0] is self:
             if ufunc is np.conjugate:
                 return self.conj()  # type: ignore[attr-defined]
@@ -116,11 +116,11 @@ class Operand:
     __complex__ = __int__ = __float__
 
 
-_REFLECTED: dict[Any, Callable[[Any, Any], Any]] = {
-    np.matmul: lambda Y, A: Y.__rmatmul__(A),
-    np.add: lambda Y, A: Y.__radd__(A),
-    np.subtract: lambda Y, A: Y.__rsub__(A),
-    np.multiply: lambda Y, A: Y.__rmul__(A),
+_REFLECTED: dict[Any, str] = {
+    np.matmul: "__rmatmul__",
+    np.add: "__radd__",
+    np.subtract: "__rsub__",
+    np.multiply: "__rmul__",
 }
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -55,6 +56,8 @@ _FEW = 10
 """Columns up to which that holds for any number of rows (docs/measured-thresholds.md)."""
 _CACHED = 100_000
 """Entries of a matrix beyond which products with it are done in blocks of its rows (docs/measured-thresholds.md)."""
+_TINY_SVD = 1000
+"""Entries of a matrix up to which the wrappers of NumPy's singular value decomposition cost more than a tenth of it."""
 _LARGE = 1_000_000
 """Entries of a tall matrix beyond which its QR factorisation gains from blocks (docs/measured-thresholds.md)."""
 
@@ -147,7 +150,7 @@ def augment(U0: Array, X: Array) -> Array:
     m, q = U0.shape[0], r + X.shape[1]
     if (m * q**2 <= _WRAPPERS or q <= _FEW) and q <= m and tall.takes(U0, X) and lapack.usable(m * q):
         Q, R = lapack.stacked_qr(U0, X)
-        if abs(R.diagonal()).min() > 10 * eps(X) * scale:
+        if min(map(abs, R.diagonal().tolist())) > 10 * eps(X) * scale:
             return Q
         return np.concatenate((U0, _independent(Q[:, r:], np.triu(R), scale)), axis=1)
     if m > q and (m > _TALL if xp is not np else by_products and m >= tall._SHORT):
@@ -363,22 +366,36 @@ def rotate(U: Array, P: Array) -> Array:
     """
     if type(U) is np.ndarray and U.size > _CACHED and _in_blocks(U, P):
         return tall.rotated(U, P, 20 * eps(U) * math.sqrt(P.shape[1]))
-    Q = U @ P
-    Q += Q @ (0.5 * (eye(Q.shape[1], Q) - H(Q) @ Q))
+    Q = times(U, P)
+    Q += times(Q, _half_identity(Q) - 0.5 * inner(Q, Q))
     return Q
+
+
+def _half_identity(Q: Array) -> Array:
+    """I / 2 with as many columns as Q."""
+    return _half_eye(Q.shape[1], Q.dtype) if type(Q) is np.ndarray else 0.5 * eye(Q.shape[1], Q)
+
+
+@lru_cache(maxsize=64)
+def _half_eye(n: int, dtype: Any) -> np.ndarray:
+    half = 0.5 * np.eye(n, dtype=dtype)
+    half.setflags(write=False)
+    return half
 
 
 def times(U: Array, P: Array) -> Array:
     """Return ``U @ P`` for a tall U and a small P."""
-    if type(U) is np.ndarray and U.size > _CACHED and _in_blocks(U, P):
-        return tall.product(U, P)
+    if type(U) is type(P) is np.ndarray and U.ndim == P.ndim == 2:  # small ones in half the time of @
+        return tall.product(U, P) if U.size > _CACHED and _in_blocks(U, P) else U.dot(P)
     return U @ P
 
 
 def inner(U: Array, X: Array) -> Array:
     """Return UᴴX for tall U and X."""
-    if type(U) is np.ndarray and U.size > _CACHED and _in_blocks(U, X):
-        return tall.inner(U, X)
+    if type(U) is type(X) is np.ndarray and U.ndim == X.ndim == 2:
+        if U.size > _CACHED and _in_blocks(U, X):
+            return tall.inner(U, X)
+        return (U.mT.conj() if U.dtype.kind == "c" else U.mT).dot(X)
     return H(U) @ X
 
 
@@ -428,9 +445,7 @@ def svd(A: Array) -> tuple[Array, Array, Array]:
     """Return the reduced singular value decomposition (U, s descending, Vᴴ), or those of a stack."""
     if A.ndim == 3:
         return _stacks_module().svd(A)
-    if (
-        type(A) is np.ndarray and A.ndim == 2 and A.dtype.char in "fF" and lapack.usable(A.size)
-    ):  # NumPy works in double precision
+    if type(A) is np.ndarray and A.dtype.char in "fdFD" and _takes_svd(A):
         return lapack.svd(A)
     U, s, Vh = namespace(A).linalg.svd(A, full_matrices=False)
     return U, s, Vh
@@ -480,6 +495,14 @@ def svd_stack(A: Array | Sequence[Array]) -> Any:
            [3., 3.]])
     """
     return _stacks_module().svd_list(A) if isinstance(A, (list, tuple)) else _stacks_module().svd(A)
+
+
+def _takes_svd(A: np.ndarray) -> bool:
+    """Whether :func:`dlra.kernels.lapack.svd` beats NumPy's: where its wrappers cost, and in single precision, in which
+    it works in double."""
+    if A.ndim != 2 or not A.dtype.isnative:
+        return False
+    return 0 < A.size <= _TINY_SVD or (A.dtype.char in "fF" and lapack.usable(A.size))
 
 
 def svdvals(A: Array) -> Array:
@@ -541,7 +564,9 @@ def _independent(Q: Array, R: Array, scale: float) -> Array:
 def _diagonal(xp: object, s: Array, like: Array) -> Array:
     """diag(s) in the dtype of ``like`` (s is real)."""
     if xp is np and s.ndim == 1:
-        return np.diag(s).astype(like.dtype, copy=False)
+        core = np.zeros((s.shape[0], s.shape[0]), dtype=like.dtype)
+        core.reshape(-1)[:: s.shape[0] + 1] = s
+        return core
     if s.dtype != like.dtype:
         s = astype(s, like.dtype)
     return eye(s.shape[-1], like) * s[..., None, :]
@@ -549,6 +574,8 @@ def _diagonal(xp: object, s: Array, like: Array) -> Array:
 
 def _checked(A: Array, name: str) -> Array:
     """The matrix ``A``, in the byte order of the machine."""
+    if type(A) is np.ndarray and A.ndim == 2 and A.dtype.char in "fdFD" and A.dtype.isnative:
+        return A
     if not is_array(A):
         raise TypeError(f"{name} must be an array of shape (m, r), got {kind(A)}")
     if A.ndim not in (2, 3):

@@ -19,6 +19,7 @@ from dlra.backend import (
     dtype_name,
     eye,
     is_array,
+    is_complex,
     is_linear_operator,
     is_scalar,
     is_sparse,
@@ -285,9 +286,22 @@ class LowRank(Operand):
     # ---- algebra
 
     def __add__(self, other: Any) -> Any:
-        if isinstance(other, LowRank):
-            return _add(self, other)
-        return self._lazy_sum(other, "+")
+        if not isinstance(other, LowRank):
+            return self._lazy_sum(other, "+")
+        shape = self.shape
+        if other.shape != shape:
+            if self.ndim != other.ndim:
+                return _repeated(self, other) + _repeated(other, self)
+            raise ValueError(f"LowRank matrices in a sum need one shape, got {shape} and {other.shape}")
+        terms = [*self._terms] if isinstance(self, _Sum) else [self]
+        if isinstance(other, _Sum):
+            terms += other._terms
+        else:
+            terms.append(other)
+        first, last = terms[0]._U, terms[-1]._U
+        if not (type(first) is type(last) is np.ndarray):
+            namespace(first, last)
+        return _Sum.of(terms, shape)
 
     def __radd__(self, other: Any) -> Any:
         if is_scalar(other) and other == 0:  # the start value of sum()
@@ -296,7 +310,7 @@ class LowRank(Operand):
 
     def __sub__(self, other: Any) -> Any:
         if isinstance(other, LowRank):
-            return _add(self, -other)
+            return self + (-other)
         return self._lazy_sum(other, "-")
 
     def __rsub__(self, other: Any) -> Any:
@@ -364,10 +378,11 @@ class LowRank(Operand):
             core = H(self._V) @ B._U
             core = core if self._S is None else self._S @ core
             return _unified(self._U, core if B._S is None else core @ B._S, B._V)
-        if is_array(B):
+        if type(B) is np.ndarray or is_array(B):
             if B.ndim != 2:
                 return self._apply(B) if B.ndim == 1 else self._refuse(f"@ {kind(B)}")
-            return _unified(self._U, self._S, H(H(self._V) @ B), self._orthonormal & LEFT)
+            right = H(H(self._V) @ B) if is_complex(B) else linalg.times(B.mT, self._V)
+            return _unified(self._U, self._S, right, self._orthonormal & LEFT)
         if is_sparse(B):
             return _unified(self._U, self._S, conj(B.T @ conj(self._V)), self._orthonormal & LEFT)
         if is_linear_operator(B):
@@ -375,12 +390,12 @@ class LowRank(Operand):
         return NotImplemented
 
     def __rmatmul__(self, A: Any) -> Any:
-        if not (is_array(A) or is_sparse(A) or is_linear_operator(A)):
+        if not (type(A) is np.ndarray or is_array(A) or is_sparse(A) or is_linear_operator(A)):
             return NotImplemented
         try:
             if A.ndim != 2:
                 return conj(self._apply_adjoint(conj(A))) if A.ndim == 1 else self._refuse(f"{kind(A)} @ it")
-            return _unified(A @ self._U, self._S, self._V, self._orthonormal & RIGHT)
+            return _unified(linalg.times(A, self._U), self._S, self._V, self._orthonormal & RIGHT)
         except Exception:
             _check_product(A, self)
             raise
@@ -403,22 +418,22 @@ class LowRank(Operand):
         if X is self._V and self._orthonormal & RIGHT:  # VᴴV = I: the K- and S-equations ask for exactly this
             return self._U if self._S is None else linalg.times(self._U, self._S)
         inner = linalg.inner(self._V, X)
-        return linalg.times(self._U, inner if self._S is None else self._S @ inner)
+        return linalg.times(self._U, inner if self._S is None else linalg.times(self._S, inner))
 
     def _apply_adjoint(self, X: Array) -> Array:
         if X is self._U and self._orthonormal & LEFT:  # UᴴU = I: the L-equation asks for exactly this
             return self._V if self._S is None else linalg.times(self._V, H(self._S))
         inner = linalg.inner(self._U, X)
-        return linalg.times(self._V, inner if self._S is None else H(self._S) @ inner)
+        return linalg.times(self._V, inner if self._S is None else linalg.inner(self._S, inner))
 
     def _compressed(self, U: Array, V: Array) -> Array:
         left = None if U is self._U and self._orthonormal & LEFT else linalg.inner(U, self._U)
         right = None if V is self._V and self._orthonormal & RIGHT else linalg.inner(self._V, V)
-        core = self._S if left is None or self._S is None else left @ self._S
+        core = self._S if left is None or self._S is None else linalg.times(left, self._S)
         core = left if core is None else core
         if core is None:
             return eye(U.shape[-1], U) if right is None else right
-        return core if right is None else core @ right
+        return core if right is None else linalg.times(core, right)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={self.shape}, rank={self.rank}, dtype={dtype_name(self.dtype)})"
@@ -435,7 +450,8 @@ def _unified(U: Array, S: Array | None, V: Array, orthonormal: int = 0) -> LowRa
     """Wrap factors whose dtypes may differ after a product with an operator of another dtype."""
     if type(U) is not type(V):
         namespace(U, V)  # an operator of another library, which took the factor over
-    if U.dtype == V.dtype and (S is None or S.dtype == U.dtype):
+    dtype = U.dtype
+    if V.dtype == dtype and (S is None or S.dtype == dtype):
         return LowRank._make(U, S, V, orthonormal)
     xp = namespace(U)
     dtype = functools.reduce(xp.result_type, [a.dtype for a in (U, S, V) if a is not None])
@@ -491,9 +507,9 @@ class _Sum(LowRank):
 
     @property
     def dtype(self) -> Any:
-        first = self._terms[0].dtype
+        first = self._terms[0]._U.dtype
         for Y in self._terms[1:]:
-            if Y.dtype != first:
+            if Y._U.dtype != first:
                 return self._U.dtype
         return first
 
@@ -508,13 +524,22 @@ class _Sum(LowRank):
         return _total([Y @ B for Y in self._terms])
 
     def _apply(self, X: Array) -> Array:
-        return _total([Y._apply(X) for Y in self._terms])
+        total = self._terms[0]._apply(X)
+        for Y in self._terms[1:]:
+            total = total + Y._apply(X)
+        return total
 
     def _apply_adjoint(self, X: Array) -> Array:
-        return _total([Y._apply_adjoint(X) for Y in self._terms])
+        total = self._terms[0]._apply_adjoint(X)
+        for Y in self._terms[1:]:
+            total = total + Y._apply_adjoint(X)
+        return total
 
     def _compressed(self, U: Array, V: Array) -> Array:
-        return _total([Y._compressed(U, V) for Y in self._terms])
+        total = self._terms[0]._compressed(U, V)
+        for Y in self._terms[1:]:
+            total = total + Y._compressed(U, V)
+        return total
 
 
 _Sum.__name__ = "LowRank"  # what users see in messages
@@ -532,17 +557,6 @@ def _total(terms: list[Any]) -> Any:
     for term in terms[1:]:
         total = total + term
     return total
-
-
-def _add(Y: LowRank, Z: LowRank) -> LowRank:
-    shape = Y.shape
-    if Z.shape != shape:
-        if Y.ndim != Z.ndim:
-            return _add(_repeated(Y, Z), _repeated(Z, Y))
-        raise ValueError(f"LowRank matrices in a sum need one shape, got {shape} and {Z.shape}")
-    terms = [*(Y._terms if isinstance(Y, _Sum) else (Y,)), *(Z._terms if isinstance(Z, _Sum) else (Z,))]
-    namespace(terms[0]._U, terms[-1]._U)
-    return _Sum.of(terms, shape)
 
 
 def _repeated(Y: LowRank, like: LowRank) -> LowRank:

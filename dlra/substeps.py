@@ -76,7 +76,7 @@ class Tableau:
                     f"got {self.error}"
                 )
 
-    @property
+    @functools.cached_property
     def c(self) -> tuple[float, ...]:
         """Nodes."""
         return tuple(float(sum(row)) for row in self.a)
@@ -180,8 +180,7 @@ class RungeKutta:
     tableau: Tableau
 
     def __call__(self, t: float, h: float, equation: Equation) -> Steps[Slopes]:
-        slopes = yield from _stages(self.tableau, t, h, equation, None, equation.first(t))
-        return _combine(h, self.tableau.b, slopes)
+        return _stages(self.tableau, t, h, equation, None, equation.first(t), self.tableau.b)
 
 
 @dataclass(frozen=True)
@@ -384,9 +383,15 @@ def is_explicit(substep: Any, linear: bool) -> bool:
 
 
 def _stages(
-    tableau: Tableau, t: float, h: float, equation: Equation, X: list[Array] | None, first: Slopes | None
-) -> Steps[list[Slopes]]:
-    """The slopes of all stages from X, or from the initial value.
+    tableau: Tableau,
+    t: float,
+    h: float,
+    equation: Equation,
+    X: list[Array] | None,
+    first: Slopes | None,
+    weights: tuple[float, ...] | None = None,
+) -> Steps[Any]:
+    """The slopes of all stages from X, or from the initial value; with weights, h times their weighted sum.
 
     A declared linear part is applied in the coordinates of the equation, where its small side is projected once and
     for all stages.
@@ -404,19 +409,22 @@ def _stages(
         if operators is not None:
             stage = _sums([L.image(x) for L, x in zip(operators, point, strict=True)], stage)
         slopes.append(stage)
-    return slopes
+    return slopes if weights is None else _combine(h, weights, slopes)
 
 
 def _combine(h: float, weights: tuple[float, ...], slopes: list[Slopes]) -> Slopes:
     """H times the weighted sum of slopes, per unknown; zero weights cost nothing."""
-    used = [(h * w, k) for w, k in zip(weights, slopes, strict=True) if w != 0.0] or [(0.0, slopes[0])]
-    out = []
-    for i in range(len(slopes[0])):
-        total = used[0][0] * used[0][1][i]
-        for w, k in used[1:]:
-            total += w * k[i]  # total is a new array, so that this may happen in place
-        out.append(total)
-    return out
+    out = None
+    for w, k in zip(weights, slopes, strict=True):
+        if w == 0.0:
+            continue
+        c = h * w
+        if out is None:
+            out = [c * x for x in k]
+        else:
+            for i, x in enumerate(k):
+                out[i] += c * x  # a new array, so that this may happen in place
+    return [0.0 * x for x in slopes[0]] if out is None else out
 
 
 def _norm(X: list[Array]) -> float:

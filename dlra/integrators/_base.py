@@ -119,15 +119,11 @@ class WithSubstep(Integrator):
     def _substep(self, t: float, h: float, equation: Equation) -> Steps[list[Array]]:
         """Increments of the unknowns; an equation without any (K and L of dense members) asks for nothing."""
         if equation.count == 0:
-            return []
-        if equation.increments:
-            increments = yield from equation.solved(t, h)
-        else:
-            increments = yield from substeps.resolve(self.substep)(t, h, equation)
-        return [
-            hermitian_part(dX) if hermitian else dX
-            for dX, hermitian in zip(increments, equation.hermitian, strict=True)
-        ]
+            return _nothing()
+        steps = (
+            equation.solved(t, h) if equation.increments else substeps.resolve(self.substep)(t, h, equation)
+        )
+        return _hermitian(steps, equation.hermitian) if any(equation.hermitian) else steps
 
     def _joined(self, h: float, Y_hat: Members, increments: list[Array]) -> list[Array]:
         """The increments of whole cores that were put together from several equations: a substep that remembers
@@ -173,6 +169,8 @@ class RankAdaptive(Integrator):
     @property
     def has_tolerance(self) -> bool:
         """Whether a tolerance for the rank is given."""
+        if self.rtol == self.atol == 0:
+            return False
         return any(any(g) if isinstance(g, Sequence) else g != 0 for g in (self.rtol, self.atol))
 
     @property
@@ -228,7 +226,10 @@ class RankAdaptive(Integrator):
         return self.rtol, self.atol, self.min_rank, self.max_rank
 
     def _options(self, count: int | None) -> list[tuple[Any, ...]]:
-        columns = [list(g) if _is_sequence(g) else [g] * (count or 1) for g in self._given()]
+        given = self._given()
+        if not any(map(_is_sequence, given)):
+            return [given] * (count or 1)
+        columns = [list(g) if _is_sequence(g) else [g] * (count or 1) for g in given]
         return list(zip(*columns, strict=True))
 
 
@@ -249,6 +250,17 @@ def check_stack(integrator: Integrator) -> None:
                 f"substep={integrator.substep!r} advances one matrix at a time, and Y0 is a LowRankStack; "
                 f'substeps for stacks are "euler", "heun", "rk4" and "auto" (rk4)'
             )
+
+
+def _nothing() -> Steps[list[Array]]:
+    return []
+    yield
+
+
+def _hermitian(steps: Steps[list[Array]], which: list[bool]) -> Steps[list[Array]]:
+    """The result of these steps, with some of the arrays made Hermitian to the last bit."""
+    increments = yield from steps
+    return [hermitian_part(dX) if made else dX for dX, made in zip(increments, which, strict=True)]
 
 
 def _together(sizes: list[Any], others: list[Any]) -> tuple[list[Any], list[Any]]:
@@ -395,7 +407,7 @@ def _shown(value: Any) -> str:
 
 
 def _is_sequence(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str)
+    return not isinstance(value, (int, float, str, type(None))) and isinstance(value, Sequence)
 
 
 def _count(given: tuple[Any, ...]) -> int | None:

@@ -97,8 +97,8 @@ class Equation:
     def slopes(self, t: float, values: Members, rest: bool = False) -> list[Array]:
         """Project values of F (``rest``: without its stiff linear part) to slopes of the unknowns."""
         slopes = self._project(values, rest)
-        for slope in slopes:
-            if not self._deferred and not all_finite(slope):
+        for slope in () if self._deferred else slopes:
+            if not all_finite(slope):
                 Y = next(iter(self.lift(self.X)))
                 which = of_stack(Y._U, slope) if isinstance(Y, LowRank) else ""
                 raise StageError(t, self.stage, f"F produced NaN or infinite values{which}")
@@ -119,9 +119,10 @@ def k_equation(Ys: Members, field: Any, start: Members | None = None) -> Equatio
     low = low_members(Ys)
 
     def lift(K: list[Array]) -> Members:
-        return replaced(
-            Ys, low, [LowRank._make(K_i, None, Ys[i]._V, RIGHT) for i, K_i in zip(low, K, strict=True)]
-        )
+        out = list(Ys)
+        for i, K_i in zip(low, K, strict=True):
+            out[i] = LowRank._make(K_i, None, Ys[i]._V, RIGHT)
+        return tuple(out)
 
     def project(values: Members, rest: bool) -> list[Array]:
         return [_product(values[i], Ys[i]._V, Ys[i]._U.shape[0], rest) for i in low]
@@ -150,9 +151,10 @@ def l_equation(Ys: Members, field: Any, start: Members | None = None) -> Equatio
     low = [i for i in low_members(Ys) if not one_sided(Ys[i])]
 
     def lift(L: list[Array]) -> Members:
-        return replaced(
-            Ys, low, [LowRank._make(Ys[i]._U, None, L_i, LEFT) for i, L_i in zip(low, L, strict=True)]
-        )
+        out = list(Ys)
+        for i, L_i in zip(low, L, strict=True):
+            out[i] = LowRank._make(Ys[i]._U, None, L_i, LEFT)
+        return tuple(out)
 
     def project(values: Members, rest: bool) -> list[Array]:
         return [_product(values[i], Ys[i]._U, Ys[i]._V.shape[0], rest, adjoint=True) for i in low]
@@ -179,7 +181,7 @@ def s_equation(Ys: Members, field: Any, start: Members | None = None, backward: 
     ``backward`` gives S' = -Uᴴ F V for the cores (projector splitting); dense members advance forward all the
     same. The slopes of one-sided members are made Hermitian to the last bit.
     """
-    low = low_members(Ys)
+    hermitian = [one_sided(Y) for Y in Ys]
     sign = -1.0 if backward else 1.0
 
     def lift(X: list[Array]) -> Members:
@@ -190,10 +192,10 @@ def s_equation(Ys: Members, field: Any, start: Members | None = None, backward: 
 
     def project(values: Members, rest: bool) -> list[Array]:
         slopes = []
-        for Y, value in zip(Ys, values, strict=True):
+        for Y, value, sided in zip(Ys, values, hermitian, strict=True):
             if isinstance(Y, LowRank):
                 slope = _compressed(value, Y, rest)
-                slope = hermitian_part(slope) if one_sided(Y) else slope
+                slope = hermitian_part(slope) if sided else slope
                 slopes.append(-slope if backward else slope)
             else:
                 slopes.append(value)
@@ -201,7 +203,10 @@ def s_equation(Ys: Members, field: Any, start: Members | None = None, backward: 
 
     linear = None
     if field.linear:
-        linear = [_s_linear(field.linear[i], Y, sign) if i in low else None for i, Y in enumerate(Ys)]
+        linear = [
+            _s_linear(operators, Y, sign) if isinstance(Y, LowRank) else None
+            for operators, Y in zip(field.linear, Ys, strict=True)
+        ]
     return Equation(
         "S",
         cores_of(Ys),
@@ -210,7 +215,7 @@ def s_equation(Ys: Members, field: Any, start: Members | None = None, backward: 
         linear,
         _constant(field),
         start,
-        [one_sided(Y) for Y in Ys],
+        hermitian,
         _increments(field),
         getattr(field, "deferred", False),
     )

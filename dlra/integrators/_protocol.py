@@ -78,21 +78,19 @@ def together(*several: Steps[Any]) -> Steps[list[Any]]:
     """Advance independent generators in lockstep: their questions go out in one list. Returns the list of
     their results."""
     results: list[Any] = [None] * len(several)
-    pending: list[tuple[int, Steps[Any], list[Ask]]] = []
-
-    def advance(i: int, steps: Steps[Any], answers: list[Any] | None) -> None:
-        try:
-            pending.append((i, steps, next(steps) if answers is None else steps.send(answers)))
-        except StopIteration as stop:
-            results[i] = stop.value
-
-    for i, steps in enumerate(several):
-        advance(i, steps, None)
-    while pending:
-        answers = yield [ask for _, _, asks in pending for ask in asks]
-        running, start = pending[:], 0
-        pending.clear()
-        for i, steps, asks in running:
-            advance(i, steps, answers[start : start + len(asks)])
-            start += len(asks)
-    return results
+    running: list[tuple[int, Steps[Any], Any]] = [(i, steps, None) for i, steps in enumerate(several)]
+    while True:
+        questions: list[Ask] = []
+        asked = []
+        for i, steps, answers in running:
+            try:
+                asks = steps.send(answers)
+            except StopIteration as stop:
+                results[i] = stop.value
+            else:
+                asked.append((i, steps, len(questions), len(questions) + len(asks)))
+                questions += asks
+        if not asked:
+            return results
+        answers = yield questions
+        running = [(i, steps, answers[start:end]) for i, steps, start, end in asked]

@@ -86,11 +86,15 @@ def stacked_qr(U0: np.ndarray, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return Q, R
 
 
+@lru_cache(maxsize=64)
+def _svd_work(char: str, rows: int, columns: int) -> int:
+    return int(_routines(char).gesdd_lwork(rows, columns, full_matrices=0)[0].real)
+
+
 def svd(A: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The reduced singular value decomposition."""
-    routines = _routines(A.dtype.char)
-    work = int(routines.gesdd_lwork(*A.shape, full_matrices=0)[0].real)
-    U, s, Vh, failed = routines.gesdd(A, full_matrices=0, lwork=work)
+    char = A.dtype.char
+    U, s, Vh, failed = _routines(char).gesdd(A, full_matrices=0, lwork=_svd_work(char, *A.shape))
     if failed:
         raise np.linalg.LinAlgError("the singular value decomposition did not converge")
     return U, s, Vh

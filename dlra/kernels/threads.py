@@ -32,29 +32,33 @@ def blas_threads() -> int:
 class one_thread:
     """A context in which SciPy's BLAS runs on one thread; where ``everything`` is true, NumPy's as well."""
 
-    __slots__ = ("_pools",)
+    __slots__ = ("_held", "_pools")
 
     def __init__(self, everything: bool):
         pools = _pools() or ((), ())
         self._pools = pools[0] + pools[1] if everything else pools[1]
+        self._held = False
 
     def __enter__(self) -> None:
+        self._held = True
         for pool in self._pools:
             pool.hold(id(self))
 
     def __exit__(self, *_: object) -> None:
         for pool in self._pools:
             pool.release(id(self))
+        self._held = False
 
     def __del__(self) -> None:
-        self.__exit__()  # Ctrl-C may come between __enter__ and what follows it
+        if self._held:
+            self.__exit__()  # Ctrl-C may come between __enter__ and what follows it
 
 
 class _Pool:
     """The threads of one BLAS library, and who wants it to have one."""
 
     def __init__(self, controller: Any):
-        self._controller, self._lock = controller, threading.Lock()
+        self._lock, self._get = threading.Lock(), controller.get_num_threads
         # The public setter of threadpoolctl ignores all threads but the first that calls it.
         self._set = getattr(controller, "_real_set_num_threads", controller.set_num_threads)
         self._holders: set[int] = set()
@@ -64,7 +68,7 @@ class _Pool:
 
     @property
     def threads(self) -> int:
-        return self._controller.num_threads
+        return self._get()
 
     def hold(self, holder: int) -> None:
         with self._lock:
