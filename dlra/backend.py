@@ -336,7 +336,7 @@ def all_finite(a: Array) -> bool:
     """Tell whether all elements are finite (on a GPU this waits for the device)."""
     if type(a) is np.ndarray:
         flat = a.ravel("K")
-        if cmath.isfinite(flat.dot(flat)):  # the common case, at a tenth of isfinite(a).all()
+        if cmath.isfinite(np.vdot(flat, flat)):  # the common case, at a tenth of isfinite(a).all()
             return True
         return bool(np.isfinite(a).all())
     xp = namespace(a)
@@ -365,8 +365,8 @@ _SAFE_NORM = 1e-15
 
 def _plain_norm(a: Array) -> float:
     if type(a) is np.ndarray:
-        flat = a.ravel("K")  # unlike np.linalg.norm these products overflow without a warning
-        return math.sqrt(np.vdot(flat, flat).real if a.dtype.kind == "c" else flat.dot(flat))
+        flat = a.ravel("K")
+        return math.sqrt(np.vdot(flat, flat).real)  # unlike other products this overflows without a warning
     xp = namespace(a)
     return scalar(xp.linalg.vector_norm(xp.reshape(a, (-1,))))
 
