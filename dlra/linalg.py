@@ -500,9 +500,8 @@ def svd_stack(A: Array | Sequence[Array]) -> Any:
 def _takes_svd(A: np.ndarray) -> bool:
     """Whether :func:`dlra.kernels.lapack.svd` beats NumPy's: where its wrappers cost, and in single precision, in which
     it works in double."""
-    if A.ndim != 2 or not A.dtype.isnative:
-        return False
-    return 0 < A.size <= _TINY_SVD or (A.dtype.char in "fF" and lapack.usable(A.size))
+    tiny = 0 < A.size <= _TINY_SVD
+    return A.ndim == 2 and (tiny or (A.dtype.char in "fF" and lapack.usable(A.size)))
 
 
 def svdvals(A: Array) -> Array:
