@@ -56,8 +56,8 @@ _FEW = 10
 """Columns up to which that holds for any number of rows (docs/measured-thresholds.md)."""
 _CACHED = 100_000
 """Entries of a matrix beyond which products with it are done in blocks of its rows (docs/measured-thresholds.md)."""
-_TINY_SVD = 1000
-"""Entries of a matrix up to which the wrappers of NumPy's singular value decomposition cost more than a tenth of it."""
+_TINY_SVD = 500
+"""Entries up to which LAPACK finds singular values faster without the wrappers of NumPy."""
 _LARGE = 1_000_000
 """Entries of a tall matrix beyond which its QR factorisation gains from blocks (docs/measured-thresholds.md)."""
 
