@@ -464,7 +464,8 @@ def svd_stack(A: Array | Sequence[Array]) -> Any:
     U : array, shape (b, p, k), k = min(p, q)
         Orthonormal columns, also where singular values are zero.
     s : array, shape (b, k)
-        Singular values, real, descending; accurate to a few units of roundoff of the largest one of their matrix.
+        Singular values, real, descending; accurate to a few units of roundoff of the largest one of their matrix,
+        infinite where that exceeds the largest number of the dtype.
     Vh : array, shape (b, k, q)
         Orthonormal rows.
         For a sequence, a list of such triples in its order, each as of one matrix.
@@ -579,8 +580,6 @@ def _checked(A: Array, name: str) -> Array:
         raise TypeError(f"{name} must be an array of shape (m, r), got {kind(A)}")
     if A.ndim not in (2, 3):
         raise ValueError(f"{name} must be a matrix of shape (m, r), got an array of shape {tuple(A.shape)}")
-    if isinstance(A, np.ma.MaskedArray):
-        raise TypeError(f"{name} must not be masked, got {kind(A)}; give A.filled(...) or A.data")
     if type(A) is not np.ndarray or A.dtype.char not in "fdFD":
         check_dtype(A, name)
     return _native(A)
