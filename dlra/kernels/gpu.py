@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dlra.backend import Array, astype, conj, device, dtype_name, eps, eye, namespace, zeros
+from dlra.backend import Array, H, astype, device, dtype_name, eps, eye, hermitian_part, namespace, zeros
 
 __all__ = ["adam", "augment", "momentum", "orthonormalize", "svd"]
 
@@ -76,22 +76,17 @@ def _appended(U0: Array | None, X: Array) -> Array | None:
     smallest = (0.02 * unit) ** 2  # eigenvalue of the Gram matrix of W
     while smallest < 0.1:
         W = _off(U0, W)
-        gram = _adjoint(W) @ W
-        W = W @ _adjoint(xp.linalg.inv(xp.linalg.cholesky(0.5 * (gram + _adjoint(gram)) + shift * identity)))
+        gram = H(W) @ W
+        W = W @ H(xp.linalg.inv(xp.linalg.cholesky(hermitian_part(gram) + shift * identity)))
         smallest /= shift
     for _ in range(2):
         W = _off(U0, W)
-        W = W + W @ (0.5 * (identity - _adjoint(W) @ W))
+        W = W + W @ (0.5 * (identity - H(W) @ W))
     return W
 
 
-def _adjoint(A: Array) -> Array:
-    """The conjugate transpose of a matrix or of each of a stack."""
-    return conj(A).mT
-
-
 def _off(U0: Array | None, W: Array) -> Array:
-    return W if U0 is None else W - U0 @ (_adjoint(U0) @ W)
+    return W if U0 is None else W - U0 @ (H(U0) @ W)
 
 
 def _unit_columns(W: Array) -> Array:
@@ -143,14 +138,14 @@ def decomposed(A: Array, launched: Callable[..., None]) -> tuple[Array, Array, A
         )
     xp = namespace(A)
     wide = A.shape[1] < A.shape[2]
-    B = xp.asarray(_adjoint(A) if wide else A, copy=True, order="C")
+    B = xp.asarray(H(A) if wide else A, copy=True, order="C")
     count, _, columns = B.shape
     U, Vh, V = zeros(B.shape, B), zeros((count, columns, columns), B), zeros((count, columns, columns), B)
     real = dtype_name(B.dtype).replace("complex128", "float64").replace("complex64", "float32")
     s = xp.zeros((count, columns), dtype=getattr(xp, real))
     flag = xp.zeros((count,), dtype=xp.int32)
     launched(f"svd_{dtype_name(B.dtype)}", B, U, s, Vh, V, flag, SWEEPS)
-    return (_adjoint(Vh), s, _adjoint(U), flag) if wide else (U, s, Vh, flag)
+    return (H(Vh), s, H(U), flag) if wide else (U, s, Vh, flag)
 
 
 def shared_bytes(rows: int, columns: int, itemsize: int) -> int:

@@ -78,9 +78,9 @@ def augmented(U0: np.ndarray, X: np.ndarray) -> np.ndarray | None:
     smallest = 8 * eps(X) * math.sqrt(size)
     Z = np.empty((X.shape[0], r + k), dtype=X.dtype)
     count = _orthonormalized(Z, read, gram, smallest)
-    if count is None or count == r + k:
-        return None if count is None else Z
-    return Z[:, :count].copy()  # without the memory of the columns that were dropped
+    if count is None:
+        return None
+    return Z if count == r + k else Z[:, :count].copy()  # without the memory of columns that were dropped
 
 
 def product(U: np.ndarray, P: np.ndarray) -> np.ndarray:
