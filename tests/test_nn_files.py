@@ -29,8 +29,10 @@ CE = nn.CrossEntropyLoss()
 def every_layer(dtype="float64"):
     return nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1, dtype=dtype, rng=0), nn.ReLU(), nn.MaxPool2d(2),
+        nn.SVDConv2d(4, 4, 1, 3, dtype=dtype, rng=4), nn.ComposedConv2d(4, 4, 1, 3, dtype=dtype, rng=5),
         nn.LowRankConv2d(4, 5, 3, 3, stride=2, dtype=dtype, rng=1), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(),
-        nn.LowRankLinear(5, 6, 2, dtype=dtype, rng=2), nn.Sigmoid(), nn.Linear(6, 3, False, dtype=dtype, rng=3),
+        nn.LowRankLinear(5, 6, 2, dtype=dtype, rng=2), nn.Sigmoid(), nn.ComposedLinear(6, 6, dtype=dtype, rng=6),
+        nn.SVDLinear(6, 6, bias=False, dtype=dtype, rng=7), nn.Linear(6, 3, False, dtype=dtype, rng=3),
     )  # fmt: skip
 
 

@@ -91,7 +91,7 @@ def test_validation_loss_that_is_not_finite():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (lambda m: m[:-1], ValueError, "2 weights and then 2 biases, got 3"),
+        (lambda m: m[:-1], ValueError, "2 matrices and then 2 biases, got 3"),
         (lambda m: [*m, m[0]], ValueError, "got 5"),
         (lambda m: [m[1], *m[1:]], ValueError, "weight 0 must have shape"),
         (lambda m: [*m[:3], m[2]], ValueError, "bias 1 must have shape"),
@@ -128,7 +128,7 @@ def test_masked_arrays_are_refused():
 def test_a_state_that_is_not_that_of_the_network():
     net, x, y = problem()
     F = nn.gradient_flow(net, x, y, CE)
-    with pytest.raises(dlra.SolveError, match=r"must be list\(net.members\), 2 weights and then 2 biases"):
+    with pytest.raises(dlra.SolveError, match=r"must be list\(net.members\), 2 matrices and then 2 biases"):
         dlra.solve(F, (0, 0.1), list(net.weights), dt=0.1)
 
 

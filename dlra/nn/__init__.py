@@ -13,6 +13,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dlra.nn import datasets, schedules
     from dlra.nn._storage import load
+    from dlra.nn.composed import (
+        ComposedConv2d,
+        ComposedLinear,
+        SVDConv2d,
+        SVDLinear,
+        to_composed,
+        to_svd,
+    )
     from dlra.nn.convolution import AvgPool2d, Conv2d, LowRankConv2d, MaxPool2d
     from dlra.nn.estimators import LowRankMLPClassifier, LowRankMLPRegressor
     from dlra.nn.history import Epoch, History
@@ -27,6 +35,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "_storage": ("load",),
+    "composed": ("ComposedConv2d", "ComposedLinear", "SVDConv2d", "SVDLinear", "to_composed", "to_svd"),
     "convolution": ("AvgPool2d", "Conv2d", "LowRankConv2d", "MaxPool2d"),
     "estimators": ("LowRankMLPClassifier", "LowRankMLPRegressor"),
     "history": ("Epoch", "History"),
@@ -45,6 +54,8 @@ _SUBMODULES = ("datasets", "schedules")
 __all__ = [
     "Adam",
     "AvgPool2d",
+    "ComposedConv2d",
+    "ComposedLinear",
     "Conv2d",
     "CrossEntropyLoss",
     "Epoch",
@@ -62,6 +73,8 @@ __all__ = [
     "ParameterBudget",
     "ReLU",
     "SGD",
+    "SVDConv2d",
+    "SVDLinear",
     "Sequential",
     "Sigmoid",
     "Tanh",
@@ -73,7 +86,9 @@ __all__ = [
     "load",
     "mlp",
     "schedules",
+    "to_composed",
     "to_lowrank",
+    "to_svd",
     "train",
 ]
 

@@ -90,13 +90,18 @@ class Layer(ABC):
             The layer does not take such an input.
         """
 
+    @property
+    def members(self) -> Parameters:
+        """What is trained, and stored."""
+        return ()
+
     def config(self) -> dict[str, Any]:
-        """The options with which :meth:`from_config` makes the layer again (without parameters)."""
+        """The options with which :meth:`from_config` makes the layer again (without :attr:`members`)."""
         return {}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], parameters: Parameters) -> Layer:
-        """Make a layer from its options and parameters."""
+    def from_config(cls, config: dict[str, Any], members: Parameters) -> Layer:
+        """Make a layer from its options and what it holds."""
         return cls(**config)
 
     def __repr__(self) -> str:
@@ -120,8 +125,23 @@ class WeightLayer(Layer):
         return None
 
     @property
+    def matrices(self) -> tuple[Any, ...]:
+        """What is trained: the weight itself, or the arrays whose product it is."""
+        return (self.weight,)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of the weight, out x in."""
+        return tuple(self.weight.shape)
+
+    @property
     def parameters(self) -> Parameters:
         return (self.weight,) if self.bias is None else (self.weight, self.bias)
+
+    @property
+    def members(self) -> Parameters:
+        """What is trained, and stored: the matrices, then the bias."""
+        return self.matrices if self.bias is None else (*self.matrices, self.bias)
 
     @property
     def is_lowrank(self) -> bool:
@@ -133,8 +153,28 @@ class WeightLayer(Layer):
         """Rank of the weight; min(out, in) where it is dense."""
         return self.weight.rank if isinstance(self.weight, LowRank) else min(self.weight.shape)
 
+    def compose(self, matrices: tuple[Any, ...]) -> Any:
+        """The weight, from :attr:`matrices`."""
+        return matrices[0]
+
+    def pull_back(self, gradient: Any, matrices: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The derivatives of the loss by :attr:`matrices`, from that by the weight."""
+        return (gradient,)
+
+    def with_matrices(self, matrices: tuple[Any, ...], bias: Array | None) -> WeightLayer:
+        """Return the layer with other :attr:`matrices` and another bias."""
+        return self.with_parameters(matrices[0], bias)
+
+    def with_weight(self, weight: Any) -> WeightLayer:
+        """Return the plain layer with another weight."""
+        return self.with_parameters(weight, self.bias)
+
+    def merge(self) -> WeightLayer:
+        """Return the plain layer that computes the same: one with the product where the weight is one."""
+        return self.with_weight(self.weight)
+
     def with_parameters(self, weight: Any, bias: Array | None) -> WeightLayer:
-        """Return the layer with other parameters, of the low-rank kind where the weight is a LowRank."""
+        """Return the plain layer with other parameters, of the low-rank kind where the weight is a LowRank."""
         layer = object.__new__(type(self)._kinds()[0 if isinstance(weight, LowRank) else 1])
         vars(layer).update(vars(self), weight=weight, bias=bias)
         return layer
@@ -145,11 +185,11 @@ class WeightLayer(Layer):
         """The low-rank and the dense class of this layer."""
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], parameters: Parameters) -> Layer:
+    def from_config(cls, config: dict[str, Any], members: Parameters) -> Layer:
         layer = object.__new__(cls)
         for name, value in config.items():
             setattr(layer, name, value)
-        layer.weight, layer.bias = (*parameters, None)[:2]
+        layer.weight, layer.bias = (*members, None)[:2]
         return layer
 
 

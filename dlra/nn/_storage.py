@@ -25,7 +25,7 @@ def save(net: Sequential, path: Any, about: dict[str, Any] | None = None) -> Non
             {
                 "class": type(layer).__name__,
                 "config": layer.config(),
-                "parameters": [_on_host(p) for p in layer.parameters],
+                "parameters": [_on_host(p) for p in layer.members],
             }
             for layer in net.layers
         ],
@@ -75,10 +75,10 @@ def about(path: Any) -> dict[str, Any]:
 
 def known_layers() -> dict[str, type[Layer]]:
     """The layers that a file may hold, by name."""
-    from dlra.nn import convolution, layers
+    from dlra.nn import composed, convolution, layers
 
     found = {}
-    for module in (layers, convolution):
+    for module in (layers, convolution, composed):
         for name in module.__all__:
             value = getattr(module, name)
             if isinstance(value, type) and issubclass(value, Layer) and value is not WeightLayer:

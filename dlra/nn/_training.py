@@ -42,7 +42,7 @@ class Batch:
     def __init__(self, net: Sequential, loss: Loss, weight_decay: float, rng: np.random.Generator):
         self.net, self._loss, self.rng = net, loss, rng
         self.symmetric = (False,) * len(net.members)
-        self._decay, self._weights = weight_decay, len(net.weights)
+        self._decay, self._weights = weight_decay, len(net.matrices)
         self.nfev = 0
         self.load(None, None)
 
@@ -224,7 +224,7 @@ def trained_method(
 
     method = _with_all_members(by_name(method), net)
     if isinstance(method, RankAdaptive):
-        for i in range(len(net.weights)):
+        for i in range(len(net.matrices)):
             rtol = method.options(i)[0]
             if rtol >= 1:
                 raise ValueError(
@@ -250,20 +250,21 @@ def trained_method(
 
 
 def _with_all_members(method: Integrator, net: Sequential) -> Integrator:
-    """Rank options that are given one per weight, extended to the biases, which are members too."""
+    """Rank options that are given one per weight, extended to all members."""
     if not isinstance(method, RankAdaptive):
         return method
-    weights, biases = len(net.weights), len(net.biases)
+    layers, biases = net._weighted, len(net.biases)
     filled = {}
     for name, rest in (("rtol", 0.0), ("atol", 0.0), ("min_rank", 1), ("max_rank", None)):
         given = getattr(method, name)
         if isinstance(given, (list, tuple)):
-            if len(given) != weights:
+            if len(given) != len(layers):
                 raise ValueError(
-                    f"{name} of {type(method).__name__} must be a number or one for each of {weights} weights, got "
+                    f"{name} of {type(method).__name__} must be a number or one for each of {len(layers)} weights, got "
                     f"{len(given)}"
                 )
-            filled[name] = (*given, *[rest] * biases)
+            each = [value for value, layer in zip(given, layers, strict=True) for _ in layer.matrices]
+            filled[name] = (*each, *[rest] * biases)
     return dataclasses.replace(method, **filled) if filled else method
 
 

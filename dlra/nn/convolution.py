@@ -109,12 +109,12 @@ class Conv2d(WeightLayer):
             raise TypeError(
                 f"{self!r} keeps its kernel as factors; for an array use weight.to_dense(), or net.to_dense() first"
             )
-        F = self.weight.shape[0]
+        F = self.shape[0]
         return namespace(self.weight).reshape(self.weight, (F, self._channels, *self.kernel_size))
 
     @property
     def _channels(self) -> int:
-        return self.weight.shape[1] // math.prod(self.kernel_size)
+        return self.shape[1] // math.prod(self.kernel_size)
 
     @property
     def _windows(self) -> Windows:
@@ -152,17 +152,17 @@ class Conv2d(WeightLayer):
                 f"{self!r} takes inputs of shape (batch, {self._channels}, height, width), got "
                 f"(batch, {', '.join(map(str, shape))})" + _channel_hint(shape, self._channels)
             )
-        return (self.weight.shape[0], *_checked_counts(self, self._windows, shape))
+        return (self.shape[0], *_checked_counts(self, self._windows, shape))
 
     def config(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("kernel_size", "stride", "padding", "dilation")}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], parameters: Parameters) -> Layer:
-        return super().from_config({name: tuple(pair) for name, pair in config.items()}, parameters)
+    def from_config(cls, config: dict[str, Any], members: Parameters) -> Layer:
+        return super().from_config({name: tuple(pair) for name, pair in config.items()}, members)
 
     def __repr__(self) -> str:
-        parts = [str(self._channels), str(self.weight.shape[0]), _short(self.kernel_size)]
+        parts = [str(self._channels), str(self.shape[0]), _short(self.kernel_size)]
         parts += [f"rank={self.rank}"] if self.is_lowrank else []
         parts += [
             f"{name}={_short(getattr(self, name))}"

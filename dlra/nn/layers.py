@@ -59,7 +59,7 @@ class Linear(WeightLayer):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        return (self.weight.shape[1],)
+        return (self.shape[1],)
 
     def forward(self, x: Array, parameters: Parameters, reuse: bool) -> tuple[Array, Any]:
         weight, bias = (*parameters, None)[:2]
@@ -73,7 +73,7 @@ class Linear(WeightLayer):
         return dx, (gradient, summed(delta)) if len(parameters) == 2 else (gradient,)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        m, n = self.weight.shape
+        m, n = self.shape
         if shape != (n,):
             hint = "; flatten images first (Flatten)" if len(shape) == 3 and math.prod(shape) == n else ""
             raise ValueError(
@@ -82,7 +82,7 @@ class Linear(WeightLayer):
         return (m,)
 
     def __repr__(self) -> str:
-        m, n = self.weight.shape
+        m, n = self.shape
         rank = f", rank={self.rank}" if self.is_lowrank else ""
         return f"{type(self).__name__}({n}, {m}{rank}{'' if self.bias is not None else ', bias=False'})"
 

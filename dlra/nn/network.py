@@ -32,10 +32,14 @@ class Gradient:
         of the output in a convolution) for low-rank weights, an array for dense ones.
     biases : tuple of arrays
         In the order of ``net.biases``.
+    members : tuple
+        In the order of ``net.members``: where a weight is a product of several matrices that are trained, by each of
+        them; otherwise what ``weights`` and ``biases`` have.
     """
 
     weights: tuple[Any, ...]
     biases: tuple[Array, ...]
+    members: tuple[Any, ...] = ()
 
 
 class Sequential:
@@ -82,7 +86,7 @@ class Sequential:
             raise ValueError("Sequential needs at least one layer with a weight")
         first = self._like
         for layer in self._weighted:
-            for p in layer.parameters:
+            for p in layer.members:
                 a = p._U if isinstance(p, LowRank) else p
                 if dtype_name(a.dtype) != dtype_name(first.dtype) or library(a) != library(first):
                     raise TypeError(
@@ -105,10 +109,15 @@ class Sequential:
         return [layer for layer in self.layers if isinstance(layer, WeightLayer)]
 
     @property
+    def _owners(self) -> list[WeightLayer]:
+        """The layer to which each of the matrices belongs."""
+        return [layer for layer in self._weighted for _ in layer.matrices]
+
+    @property
     def _like(self) -> Array:
         """An array in the dtype and library of the network."""
-        weight = self._weighted[0].weight
-        return weight._U if isinstance(weight, LowRank) else weight
+        first = self._weighted[0].matrices[0]
+        return first._U if isinstance(first, LowRank) else first
 
     @property
     def dtype(self) -> str:
@@ -117,8 +126,16 @@ class Sequential:
 
     @property
     def weights(self) -> tuple[Any, ...]:
-        """The weight of each layer that has one, out x in (F x CJK for a convolution): a LowRank or an array."""
+        """The weight of each layer that has one, out x in (F x CJK for a convolution): a LowRank or an array.
+
+        Of a layer whose weight is a product it is the product, formed anew.
+        """
         return tuple(layer.weight for layer in self._weighted)
+
+    @property
+    def matrices(self) -> tuple[Any, ...]:
+        """What is trained of the weights, layer by layer: the weight itself, or the matrices whose product it is."""
+        return tuple(matrix for layer in self._weighted for matrix in layer.matrices)
 
     @property
     def biases(self) -> tuple[Array, ...]:
@@ -127,8 +144,8 @@ class Sequential:
 
     @property
     def members(self) -> tuple[Any, ...]:
-        """All parameters as the members of a coupled system: the weights, then the biases."""
-        return (*self.weights, *self.biases)
+        """All parameters as the members of a coupled system: the matrices, then the biases."""
+        return (*self.matrices, *self.biases)
 
     @property
     def ranks(self) -> tuple[int, ...]:
@@ -177,7 +194,7 @@ class Sequential:
         through in pieces of 1024 rows.
         """
         self._check_x(x, "x")
-        outputs = [self._outputs(x[rows, ...]) for rows in pieces(x.shape[0])]
+        outputs = list(self._outputs(x))
         return outputs[0] if len(outputs) == 1 else namespace(x).concat(outputs, axis=0)
 
     __call__ = predict
@@ -212,9 +229,9 @@ class Sequential:
             dL/dW; the low-rank ones as δᵀx, never formed.
         """
         self.check_batch(x, y, loss)
-        value, members, _ = self._derivatives(self.members, x, y, loss, 1.0)
-        count = len(self.weights)
-        return value, Gradient(tuple(members[:count]), tuple(members[count:]))
+        value, weights, biases, _ = self._differentiated(self._by_layer(self.members), x, y, loss, 1.0)
+        members = (*self._pulled_back(weights, self.matrices), *biases)
+        return value, Gradient(tuple(weights), tuple(biases), members)
 
     def check_batch(self, x: Any, y: Any, loss: Any, names: tuple[str, str] = ("x", "y")) -> None:
         """Raise the error that says why (x, y) is not a batch for this network and loss, if it is none."""
@@ -244,7 +261,14 @@ class Sequential:
 
     def to_dense(self) -> Sequential:
         """Return a copy with dense weights."""
-        return self._mapped(lambda p: p.to_dense() if isinstance(p, LowRank) else p)
+        dense = {i: W.to_dense() for i, W in enumerate(self.weights) if isinstance(W, LowRank)}
+        return self.merge().with_weights(dense)
+
+    def merge(self) -> Sequential:
+        """Return a copy of plain layers: each weight that is trained as a product becomes one matrix."""
+        net = self.copy()
+        net.layers = tuple(la.merge() if isinstance(la, WeightLayer) else la for la in self.layers)
+        return net
 
     def copy(self) -> Sequential:
         """Return a copy; parameters, which nothing changes in place, are shared."""
@@ -270,12 +294,11 @@ class Sequential:
                 raise IndexError(f"there is no weight {i}: the network has {len(layers)}")
             if not isinstance(W, LowRank) and not is_array(W):
                 raise TypeError(f"weight {i} must be a LowRank or an array, got {kind(W)}")
-            old = layers[i].weight
-            if tuple(W.shape) != tuple(old.shape):
-                raise ValueError(f"weight {i} must have shape {tuple(old.shape)}, got {tuple(W.shape)}")
+            if tuple(W.shape) != layers[i].shape:
+                raise ValueError(f"weight {i} must have shape {layers[i].shape}, got {tuple(W.shape)}")
             a = W._U if isinstance(W, LowRank) else W
             check_input(a, f"weight {i}", self._like)
-            layers[i] = layers[i].with_parameters(W, layers[i].bias)
+            layers[i] = layers[i].with_weight(W)
         replaced = iter(layers)
         net.layers = tuple(next(replaced) if isinstance(la, WeightLayer) else la for la in net.layers)
         return net
@@ -283,16 +306,19 @@ class Sequential:
     def with_members(self, members: Any) -> Sequential:
         """Return a copy with these parameters, ordered as :attr:`members`."""
         members = tuple(members)
-        weights, biases = members[: len(self.weights)], members[len(self.weights) :]
+        count = len(self.matrices)
         if len(members) != len(self.members):
             raise ValueError(
-                f"members must be {len(self.weights)} weights and then {len(self.biases)} biases, got {len(members)}"
+                f"members must be {count} matrices and then {len(self.biases)} biases, got {len(members)}"
             )
-        net = self.with_weights(dict(enumerate(weights)))
-        for i, (b, old) in enumerate(zip(biases, self.biases, strict=True)):
-            check_input(b, f"bias {i}", self._like)
-            if tuple(b.shape) != tuple(old.shape):
-                raise ValueError(f"bias {i} must have shape {tuple(old.shape)}, got {tuple(b.shape)}")
+        for i, (given, old) in enumerate(zip(members, self.members, strict=True)):
+            name = f"weight {i}" if i < count else f"bias {i - count}"
+            if i < count and not isinstance(given, LowRank) and not is_array(given):
+                raise TypeError(f"{name} must be a LowRank or an array, got {kind(given)}")
+            check_input(given._U if i < count and isinstance(given, LowRank) else given, name, self._like)
+            if tuple(given.shape) != tuple(old.shape):
+                raise ValueError(f"{name} must have shape {tuple(old.shape)}, got {tuple(given.shape)}")
+        net = self.copy()
         net._set(members)
         return net
 
@@ -317,8 +343,8 @@ class Sequential:
     def _mapped(self, function: Callable[[Any], Any]) -> Sequential:
         net = object.__new__(type(self))
         net.layers = tuple(
-            layer.with_parameters(
-                function(layer.weight), None if layer.bias is None else function(layer.bias)
+            layer.with_matrices(
+                tuple(map(function, layer.matrices)), None if layer.bias is None else function(layer.bias)
             )
             if isinstance(layer, WeightLayer)
             else layer
@@ -328,39 +354,59 @@ class Sequential:
 
     def _set(self, members: tuple[Any, ...]) -> None:
         """Replace the parameters by these, ordered as :attr:`members`."""
-        parameters = self._by_layer(members)
+        parts = self._parts(members)
         self.layers = tuple(
-            layer.with_parameters(*(*p, None)[:2]) if isinstance(layer, WeightLayer) else layer
-            for layer, p in zip(self.layers, parameters, strict=True)
+            layer.with_matrices(*next(parts)) if isinstance(layer, WeightLayer) else layer
+            for layer in self.layers
         )
 
+    def _parts(self, members: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+        """The matrices and the bias (or None) of each layer with a weight, from members."""
+        layers = self._weighted
+        matrices = iter(members)
+        own = [tuple(next(matrices) for _ in layer.matrices) for layer in layers]
+        return zip(own, (None if layer.bias is None else next(matrices) for layer in layers), strict=True)
+
     def _by_layer(self, members: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        """The parameters of each layer, from members."""
-        count = len(self._weighted)
-        weights, biases = iter(members[:count]), iter(members[count:])
+        """What :meth:`Layer.forward` of each layer takes, from members."""
+        parts = self._parts(members)
         out: list[tuple[Any, ...]] = []
         for layer in self.layers:
             if not isinstance(layer, WeightLayer):
                 out.append(())
-            elif layer.bias is None:
-                out.append((next(weights),))
             else:
-                out.append((next(weights), next(biases)))
+                matrices, bias = next(parts)
+                weight = layer.compose(matrices)
+                out.append((weight,) if bias is None else (weight, bias))
         return out
 
-    def _forward(self, members: tuple[Any, ...], x: Array) -> tuple[Array, list[Any]]:
+    def _pulled_back(self, gradients: list[Any], matrices: tuple[Any, ...]) -> list[Any]:
+        """The derivatives by the matrices, from those by the weights."""
+        rest = iter(matrices)
+        out: list[Any] = []
+        for layer, gradient in zip(self._weighted, gradients, strict=True):
+            out += layer.pull_back(gradient, tuple(next(rest) for _ in layer.matrices))
+        return out
+
+    def _forward(self, parameters: list[tuple[Any, ...]], x: Array) -> tuple[Array, list[Any]]:
         """The outputs and the tapes of all layers."""
         tapes, reuse = [], False
-        for layer, parameters in zip(self.layers, self._by_layer(members), strict=True):
-            x, tape = layer.forward(x, parameters, reuse)
+        for layer, own in zip(self.layers, parameters, strict=True):
+            x, tape = layer.forward(x, own, reuse)
             tapes.append(tape)
             reuse = layer.fresh
         return x, tapes
 
-    def _outputs(self, x: Array) -> Array:
+    def _outputs(self, x: Array) -> Iterator[Array]:
+        """The outputs of the last layer, in pieces of rows that fit into memory."""
+        parameters = self._by_layer(self.members)
+        for rows in pieces(x.shape[0]):
+            yield self._applied(x[rows, ...], parameters)
+
+    def _applied(self, x: Array, parameters: list[tuple[Any, ...]]) -> Array:
         reuse = False
-        for layer in self.layers:
-            x, _ = layer.forward(x, layer.parameters, reuse)
+        for layer, own in zip(self.layers, parameters, strict=True):
+            x, _ = layer.forward(x, own, reuse)
             reuse = layer.fresh
         return x
 
@@ -368,8 +414,14 @@ class Sequential:
         self, members: tuple[Any, ...], x: Array, y: Array, loss: Loss, sign: float
     ) -> tuple[float, list[Any], Array]:
         """The loss, its derivatives by all members (times sign), and the outputs."""
-        parameters = self._by_layer(members)
-        z, tapes = self._forward(members, x)
+        value, weights, biases, z = self._differentiated(self._by_layer(members), x, y, loss, sign)
+        return value, self._pulled_back(weights, members) + biases, z
+
+    def _differentiated(
+        self, parameters: list[tuple[Any, ...]], x: Array, y: Array, loss: Loss, sign: float
+    ) -> tuple[float, list[Any], list[Any], Array]:
+        """The loss, its derivatives by all weights and by all biases (times sign), and the outputs."""
+        z, tapes = self._forward(parameters, x)
         value, delta = loss.with_derivative(z, y)
         if sign != 1.0:
             delta = sign * delta
@@ -382,7 +434,7 @@ class Sequential:
         for gradient in reversed(gradients):
             weights += gradient[:1]
             biases += gradient[1:]
-        return value, weights + biases, z
+        return value, weights, biases, z
 
     def _check_chain(self) -> None:
         """Check that consecutive layers fit, as far as that can be said without an input."""
@@ -412,14 +464,14 @@ class Sequential:
         if not all_finite(x):
             return "the data x"
         x0 = x
-        for i, layer in enumerate(self.layers):
-            x, _ = layer.forward(x, layer.parameters, False)
+        for i, (layer, own) in enumerate(zip(self.layers, self._by_layer(self.members), strict=True)):
+            x, _ = layer.forward(x, own, False)
             if not all_finite(x):
                 return f"layer {i}, {layer!r}"
-        value, gradients, _ = self._derivatives(self.members, x0, y, loss, 1.0)
+        value, gradients, _, _ = self._differentiated(self._by_layer(self.members), x0, y, loss, 1.0)
         if not math.isfinite(value):
             return "the loss"
-        for layer, G in reversed(list(zip(self._weighted, gradients, strict=False))):
+        for layer, G in reversed(list(zip(self._weighted, gradients, strict=True))):
             if not all(all_finite(a) for a in ((G.U, G.V) if isinstance(G, LowRank) else (G,))):
                 return f"the gradient of layer {self.layers.index(layer)}, {layer!r}"
         return "the step"
@@ -471,8 +523,8 @@ def gradient_flow(net: Sequential, x: Array, y: Array, loss: Loss) -> Factored:
         given = [tuple(Y.shape) for Y in Ys] if isinstance(Ys, (list, tuple)) else kind(Ys)
         if given != shapes:
             raise ValueError(
-                f"the state must be list(net.members), {len(net.weights)} weights and then {len(net.biases)} biases of "
-                f"shapes {shapes}, got {given}"
+                f"the state must be list(net.members), {len(net.matrices)} matrices and then {len(net.biases)} biases "
+                f"of shapes {shapes}, got {given}"
             )
         return net._derivatives(tuple(Ys), x, y, loss, -1.0)[1]
 

@@ -178,10 +178,9 @@ def evaluate(net: Sequential, x: Array, y: Array, loss: Loss) -> tuple[float, fl
     """
     net.check_batch(x, y, loss)
     total, right, outputs = 0.0, 0, []
-    for rows in pieces(x.shape[0]):
-        xi, yi = x[rows, ...], y[rows, ...]
-        z = net._outputs(xi)
-        total += loss(z, yi) * xi.shape[0]
+    for rows, z in zip(pieces(x.shape[0]), net._outputs(x), strict=True):
+        yi = y[rows, ...]
+        total += loss(z, yi) * z.shape[0]
         if loss.classifies:
             right += accuracy(z, yi)
         else:
@@ -389,8 +388,9 @@ class Trainer:
         """Notice a training that diverges before it overflows: weights a million times as large as at the start."""
         size = state_norm(Ys)
         if size > 1e6 * max(1.0, self._start_norm):
-            norms = [state_norm((Y,)) for Y in Ys[: len(self.net.weights)]]
-            layer = self.net._weighted[norms.index(max(norms))]
+            owners = self.net._owners
+            norms = [state_norm((Y,)) for Y in Ys[: len(owners)]]
+            layer = owners[norms.index(max(norms))]
             raise StageError(
                 self.t,
                 "end of step",
@@ -480,7 +480,7 @@ class Trainer:
             theta = max(atol, rtol * float(np.linalg.norm(s)))
             full = Y.rank >= min(*Y.shape, *(() if max_rank is None else (max_rank,)))
             if not full and Y.rank == self._begun[i] and 0 < news < theta and s[-1] > 2 * theta:
-                frozen.append((i, Y.rank, theta, news))
+                frozen.append((self.net._weighted.index(self.net._owners[i]), Y.rank, theta, news))
         if frozen and not isinstance(self.truncation, ParameterBudget):
             self._warned = True
             i, _, theta, news = frozen[0]
