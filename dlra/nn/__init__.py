@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dlra.nn.optimizers import SGD, Adam, Momentum
     from dlra.nn.pruning import to_lowrank
     from dlra.nn.ranks import ParameterBudget, TiedTolerance
+    from dlra.nn.subspace import Subspace, Trajectory, to_vector, train_in_subspace, with_vector
     from dlra.nn.trainer import evaluate, train
 
 _HOME = {
@@ -46,6 +47,7 @@ _HOME = {
     "optimizers": ("SGD", "Adam", "Momentum"),
     "pruning": ("to_lowrank",),
     "ranks": ("ParameterBudget", "TiedTolerance"),
+    "subspace": ("Subspace", "Trajectory", "to_vector", "train_in_subspace", "with_vector"),
     "trainer": ("evaluate", "train"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -77,8 +79,10 @@ __all__ = [
     "SVDLinear",
     "Sequential",
     "Sigmoid",
+    "Subspace",
     "Tanh",
     "TiedTolerance",
+    "Trajectory",
     "datasets",
     "evaluate",
     "gradient_flow",
@@ -89,7 +93,10 @@ __all__ = [
     "to_composed",
     "to_lowrank",
     "to_svd",
+    "to_vector",
     "train",
+    "train_in_subspace",
+    "with_vector",
 ]
 
 
