@@ -74,6 +74,20 @@ def test_convolutions_have_vectors():
     assert bits(nn.with_vector(net, nn.to_vector(net))) == bits(net)
 
 
+def test_layers_trained_as_products_have_vectors():
+    """Their parameters are the matrices that are trained, not the product."""
+    x, y = blobs()
+    net = nn.Sequential(
+        nn.ComposedLinear(10, 6, factors=2, dtype="float64", rng=0), nn.Tanh(),
+        nn.SVDLinear(6, 3, rank=2, dtype="float64", rng=1),
+    )  # fmt: skip
+    w = nn.to_vector(net)
+    assert w.shape == (sum(a.size for a in net.members),) and bits(nn.with_vector(net, w)) == bits(net)
+    search = module._Search(net, x, y, CE, subspace_of(net), None, None)
+    difference = (search(np.asarray([0.0, 1e-5, 0.0]))[0] - search(np.asarray([0.0, -1e-5, 0.0]))[0]) / 2e-5
+    assert search(np.zeros(3))[1][1] == pytest.approx(difference, abs=1e-9)
+
+
 # ---- trajectories
 
 
