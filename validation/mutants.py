@@ -32,7 +32,7 @@ from dlra.integrators import (
 from dlra.integrators._protocol import Ask, StepResult
 from dlra.integrators._runge_kutta import ExplicitRungeKutta
 from dlra.lowrank import BOTH, LowRank
-from dlra.nn import _batches, _training, convolution, layers, losses, optimizers, pruning, schedules
+from dlra.nn import _batches, _training, composed, convolution, layers, losses, optimizers, pruning, schedules
 from dlra.nn._gradient import RowProduct
 from dlra.nn.network import Sequential
 from validation import flows
@@ -415,6 +415,39 @@ def _(original: Any) -> Any:
         return by_channel[..., ::-1].reshape(rows.shape)
 
     return unfold
+
+
+def _has_factors(self: Any, gradient: Any, matrices: Any) -> bool:
+    return len(matrices) > 1
+
+
+@mutant("factor gradients without the left factors", (composed._Composed, "pull_back"), matters=_has_factors)
+def _(original: Any) -> Any:
+    """The factors on the left of the one by which is differentiated are left out, where the shapes allow it."""
+
+    def pull_back(self: Any, gradient: Any, matrices: Any) -> Any:
+        out = original(self, gradient, matrices)
+        bare = gradient
+        for W in reversed(matrices[1:]):
+            bare = bare @ W.T
+        return tuple(bare if g.shape == bare.shape else g for g in out)
+
+    return pull_back
+
+
+def _is_composed(self: Any, net: Any, *_: Any) -> bool:
+    return len(net.matrices) > len(net.weights)
+
+
+@mutant("decay of the first factor only", (_training.Batch, "__init__"), matters=_is_composed)
+def _(original: Any) -> Any:
+    """Weight decay counts one matrix for each layer."""
+
+    def __init__(self: Any, net: Any, *rest: Any) -> None:
+        original(self, net, *rest)
+        self._weights = len(net.weights)
+
+    return __init__
 
 
 @mutant("parameters without the core", (Sequential, "parameter_count"))

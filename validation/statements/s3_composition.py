@@ -163,21 +163,20 @@ def equation_7_corrected(quick: bool) -> Iterator[Finding]:
 
 
 def relu_net(rng: np.random.Generator, widths: Sequence[int], K: int, bias: bool) -> nn.Sequential:
-    """A ReLU network whose layers are compositions of K linear ones; a bias only in the last of each K."""
+    """A ReLU network whose layers are compositions of K linear ones, with random factors."""
     layers: list[Any] = []
     for n, m in itertools.pairwise(widths):
-        layers.append(nn.ReLU())
-        for i in range(K):
-            out = m if i == K - 1 else n
-            layers.append(nn.Linear(n, out, bias=bias and i == K - 1, dtype="float64", rng=rng))
+        layers += [nn.ReLU(), nn.ComposedLinear(n, m, K, bias, inner=n, dtype="float64", rng=rng)]
     net = nn.Sequential(*layers[1:])
-    biases = [rng.standard_normal(b.shape) for b in net.biases]
-    return net.with_members([*net.weights, *biases])
+    scales = [np.sqrt(2 / X.shape[1]) for X in net.matrices] + [1.0] * len(net.biases)
+    return net.with_members(
+        [c * rng.standard_normal(X.shape) for c, X in zip(scales, net.members, strict=True)]
+    )
 
 
 def rescaled(net: nn.Sequential, beta: np.ndarray, K: int) -> nn.Sequential:
     """Each factor of layer l times β_l; biases times the product of β_jᴷ up to their layer."""
-    weights = [beta[i // K] * W for i, W in enumerate(net.weights)]
+    weights = [beta[i // K] * W for i, W in enumerate(net.matrices)]
     cumulative = np.cumprod(beta**K)
     return net.with_members([*weights, *(c * b for c, b in zip(cumulative, net.biases, strict=False))])
 
@@ -187,9 +186,9 @@ def objective(
 ) -> tuple[float, list[Matrix]]:
     """Loss + Σ_l c_l Σ_i ‖W_lⁱ‖_F² with the weights c, and its gradient by the factors."""
     loss, gradient = net.loss_and_gradient(x, y, nn.MSELoss())
-    c = [weights[i // K] for i in range(len(net.weights))]
-    value = loss + sum(a * float(np.sum(W * W)) for a, W in zip(c, net.weights, strict=True))
-    slopes = [G + 2 * a * W for a, G, W in zip(c, gradient.weights, net.weights, strict=True)]
+    c = [weights[i // K] for i in range(len(net.matrices))]
+    value = loss + sum(a * float(np.sum(W * W)) for a, W in zip(c, net.matrices, strict=True))
+    slopes = [G + 2 * a * W for a, G, W in zip(c, gradient.members, net.matrices, strict=False)]
     return value, slopes
 
 
@@ -244,7 +243,7 @@ def unscaled_biases(quick: bool) -> Iterator[Finding]:
         other, z = rescaled(net, beta, K), net.predict(x)
         scaled = relative(other.predict(x), z)
         yield Identity(f"outputs, biases scaled, {widths}", scaled)
-        other = other.with_members([*other.weights, *net.biases])
+        other = other.with_members([*other.matrices, *net.biases])
         left = relative(other.predict(x), z)
         yield Counterexample(f"outputs, biases as they are, {widths}", left, 1e-12)
         J7, _ = objective(net, x, y, alpha * p / 2, K)
@@ -283,25 +282,21 @@ def same_minimisers(quick: bool) -> Iterator[Finding]:
 
 
 def trained(A: Matrix, start: Sequence[Matrix], threshold: float, h: float, steps: int) -> nn.Sequential:
-    """Gradient descent on ½‖W - A‖_F² + (threshold/2) Σ ‖Wⁱ‖_F² over compositions W, from a start (first layer first).
+    """Gradient descent on ½‖W - A‖_F² + (threshold/2) Σ ‖Wⁱ‖_F² over W = W¹ ... Wᴺ, from a start.
 
     Targets are A at x = I: the mean squared error is ‖W - A‖_F²/(mn), and weight decay wd adds (wd/2) Σ ‖Wⁱ‖_F², so
     that wd = 2 threshold/(mn) and the learning rate is h mn/2.
     """
     m, n = A.shape
-    layers = [nn.Linear(W.shape[1], W.shape[0], bias=False, dtype="float64", rng=0) for W in start]
-    net = nn.Sequential(*layers).with_weights(dict(enumerate(start)))
+    net = nn.Sequential(nn.ComposedLinear(n, m, len(start), False, dtype="float64", rng=0)).with_members(
+        start
+    )
     nn.train(
         net, np.eye(n), np.ascontiguousarray(A.T), loss=nn.MSELoss(),
         optimizer=nn.SGD(h * m * n / 2, weight_decay=2 * threshold / (m * n)),
         method=Galerkin(), epochs=steps, batch_size=n, rng=0,
     )  # fmt: skip
     return net
-
-
-def composed(net: nn.Sequential) -> Matrix:
-    """W_N ... W_1."""
-    return product(list(net.weights)[::-1])
 
 
 @check("s3-training-2", "Training N = 2 factors with weight decay is soft thresholding", expect="holds")
@@ -313,12 +308,12 @@ def soft_threshold(quick: bool) -> Iterator[Finding]:
     A, tau = (U * s) @ V.T, 0.6
     exact = (U * np.maximum(s - tau, 0)) @ V.T
     for size in (0.3,) if quick else (0.3, 0.02, 1.0):
-        start = [size * rng.standard_normal((4, 4)), size * rng.standard_normal((5, 4))]
+        start = [size * rng.standard_normal(shape) for shape in ((4, 4), (5, 4))][::-1]
         net = trained(A, start, tau, 0.2, 900)
-        W = composed(net)
+        W = net.weights[0]
         yield Identity(f"soft threshold, start {size:g}", norm(W - exact), 1e-12)
         yield Identity(
-            f"decay, start {size:g}", relative(decay(list(net.weights)) / 2, nuclear_norm(exact)), 1e-12
+            f"decay, start {size:g}", relative(decay(net.matrices) / 2, nuclear_norm(exact)), 1e-12
         )
 
 
@@ -330,9 +325,9 @@ def least(sigma: float, kappa: float) -> float:
 
 
 def balanced(U: Matrix, s: Matrix, V: Matrix, noise: float, rng: np.random.Generator) -> list[Matrix]:
-    """Three factors of U diag(s) Vᵀ, first layer first, each with noise."""
+    """Three factors of U diag(s) Vᵀ, each with noise."""
     R = factors_of(U, s, V, (2.0, 2.0, 2.0))[::-1]
-    return [X + noise * rng.standard_normal(X.shape) for X in R]
+    return [X + noise * rng.standard_normal(X.shape) for X in R][::-1]
 
 
 @check(
@@ -349,12 +344,12 @@ def three_factors(quick: bool) -> Iterator[Finding]:
     exact = (U * [least(x, kappa) for x in s]) @ V.T
     for noise in (0.05,) if quick else (0.05, 0.0, 0.1):
         net = trained(A, balanced(U, 1.5 * s, V, noise, rng), kappa, 0.15, 900)
-        W = composed(net)
+        W = net.weights[0]
         yield Identity(f"minimiser, noise {noise:g}", norm(W - exact), 1e-12)
         p = 2 / 3
         yield Identity(
             f"decay, noise {noise:g}",
-            relative(decay(list(net.weights)) / 3, schatten_norm(exact, p) ** p),
+            relative(decay(net.matrices) / 3, schatten_norm(exact, p) ** p),
             1e-12,
         )
 
@@ -374,13 +369,66 @@ def collapse(quick: bool) -> Iterator[Finding]:
     x = np.array([least(a, kappa) for a in s])
     best = 0.5 * float(np.sum((x - s) ** 2)) + 1.5 * kappa * schatten_norm(np.diag(x), 2 / 3) ** (2 / 3)
     for size in (0.02,) if quick else (0.02, 0.005):
-        start = [size * rng.standard_normal(shape) for shape in ((4, 4), (4, 4), (5, 4))]
+        start = [size * rng.standard_normal(shape) for shape in ((4, 4), (4, 4), (5, 4))][::-1]
         net = trained(A, start, kappa, 0.15, 900)
-        yield Identity(f"W = 0, start {size:g}", norm(composed(net)), 1e-12)
-        value = 0.5 * norm(composed(net) - A) ** 2 + kappa / 2 * decay(list(net.weights))
+        yield Identity(f"W = 0, start {size:g}", norm(net.weights[0]), 1e-12)
+        value = 0.5 * norm(net.weights[0] - A) ** 2 + kappa / 2 * decay(net.matrices)
         yield Inequality(f"twice the least, start {size:g}", 2 * best, value)
     if not quick:
-        start = [0.1 * rng.standard_normal((4, 4)), 0.1 * rng.standard_normal((5, 4))]
+        start = [0.1 * rng.standard_normal(shape) for shape in ((4, 4), (5, 4))][::-1]
         two = trained(A, start, kappa, 0.2, 2500)
         exact = (U * np.maximum(s - kappa, 0)) @ V.T
-        yield Identity("two factors", norm(composed(two) - exact), 1e-12)
+        yield Identity("two factors", norm(two.weights[0] - exact), 1e-12)
+
+
+def descended(
+    net: nn.Sequential, x: Matrix, y: Matrix, weights: np.ndarray, K: int, h: float, steps: int
+) -> nn.Sequential:
+    """Gradient descent on the loss + Σ_l c_l Σ_i ‖W_lⁱ‖_F² with one weight c_l for each layer."""
+    for _ in range(steps):
+        _, slopes = objective(net, x, y, weights, K)
+        net = net.with_members([W - h * G for W, G in zip(net.matrices, slopes, strict=True)])
+    return net
+
+
+CASES = ((2, 0.1, np.array([0.05, 0.15])), (3, 0.05, np.array([0.12, 0.36])))
+"""K, the learning rate, and (α₁, α₂)."""
+
+
+@check(
+    "s3-training-4-5",
+    "Training with one decay for all layers finds β_l times what training with one for each finds",
+    expect="corrected form holds",
+)
+def trained_with_one_decay(quick: bool) -> Iterator[Finding]:
+    """ReLU networks 4-3-3 of composed layers, 12 inputs. nn.train minimises (8) with weight decay 2λ, at W₈; gradient
+    descent from W₈/β and noise minimises (7) with its two α_l, at W₇: the same objective and outputs, singular values
+    β_l^-K times those of W₈ (the hidden units, all active, may rotate)."""
+    for K, h, alpha in CASES[:1] if quick else CASES:
+        rng = np.random.default_rng(12)
+        layers = [nn.ComposedLinear(n, m, K, False, dtype="float64", rng=rng) for n, m in ((4, 3), (3, 3))]
+        net = nn.Sequential(layers[0], nn.ReLU(), layers[1])
+        net = net.with_members([np.eye(*W.shape) + 0.1 * rng.random(W.shape) for W in net.matrices])
+        x = np.eye(4)[rng.integers(4, size=12)] + 0.3 * rng.random((12, 4))
+        y = net.predict(x) @ np.diag((2.0, 1.5, 1.0))
+        lam, beta = one_parameter(alpha, 2 / K)
+        nn.train(
+            net, x, y, loss=nn.MSELoss(), optimizer=nn.SGD(h, weight_decay=2 * lam), method=Galerkin(),
+            epochs=5000, batch_size=12, rng=0,
+        )  # fmt: skip
+        J8, G8 = objective(net, x, y, np.full(2, lam), K)
+        size = max(map(norm, net.matrices)) * lam
+        yield Identity(f"∇J₈(W₈) = 0, K = {K}", max(map(norm, G8)) / size, 1e-10)
+        there = rescaled(net, 1 / beta, K)
+        J7, G7 = objective(there, x, y, alpha / K, K)
+        yield Identity(f"J₇(W₈/β) = J₈(W₈), K = {K}", relative(J7, J8))
+        yield Identity(f"∇J₇(W₈/β) = 0, K = {K}", max(map(norm, G7)) / size, 1e-10)
+        noisy = there.with_members([W + 0.01 * rng.standard_normal(W.shape) for W in there.matrices])
+        other = descended(noisy, x, y, alpha / K, K, h, 5000)
+        yield Identity(
+            f"J₇(W₇) = J₈(W₈), K = {K}", relative(objective(other, x, y, alpha / K, K)[0], J8), 1e-12
+        )
+        yield Identity(f"outputs, K = {K}", relative(other.predict(x), net.predict(x)), 1e-8)
+        for i, (W, Z) in enumerate(zip(other.weights, net.weights, strict=True)):
+            ours, theirs = (np.linalg.svd(A)[1] for A in (W * beta[i] ** K, Z))
+            yield Identity(f"σ(W₇) = β^-K σ(W₈), layer {i}, K = {K}", relative(ours, theirs), 1e-8)
