@@ -5,12 +5,15 @@ from __future__ import annotations
 import inspect
 import math
 import re
+from functools import partial
 
 import numpy as np
 import pytest
-from helpers import eps, normal, random_lowrank, random_orthonormal
+from helpers import dense, eps, normal, random_lowrank, random_orthonormal, relative_error
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dlra import LowRank, compress
+from dlra import LowRank, LowRankStack, compress
 from dlra.compress import (
     effective_rank,
     gini,
@@ -26,10 +29,11 @@ WEIGHTS = [3.0, 2.5, 2.0, 1.0, 1.0, 0.0]
 
 BY_DEFINITION = {
     "nuclear_norm": (nuclear_norm, lambda s: s.sum()),
-    "schatten_0.3": (lambda A: schatten_norm(A, 0.3), lambda s: (s**0.3).sum() ** (1 / 0.3)),
-    "schatten_1": (lambda A: schatten_norm(A, 1), lambda s: s.sum()),
-    "schatten_2": (lambda A: schatten_norm(A, 2), lambda s: math.sqrt((s**2).sum())),
-    "schatten_inf": (lambda A: schatten_norm(A, math.inf), lambda s: s.max()),
+    "schatten_0.3": (partial(schatten_norm, p=0.3), lambda s: (s**0.3).sum() ** (1 / 0.3)),
+    "schatten_1": (partial(schatten_norm, p=1), lambda s: s.sum()),
+    "schatten_2": (partial(schatten_norm, p=2), lambda s: math.sqrt((s**2).sum())),
+    "schatten_3": (partial(schatten_norm, p=3), lambda s: (s**3).sum() ** (1 / 3)),
+    "schatten_inf": (partial(schatten_norm, p=math.inf), lambda s: s.max()),
     "effective_rank": (
         effective_rank,
         lambda s: math.exp(-sum(x / s.sum() * math.log(x / s.sum()) for x in s if x > 0)),
@@ -42,8 +46,8 @@ BY_DEFINITION = {
         gini,
         lambda s: 1 - 2 * sum(x / s.sum() * (len(s) - i + 0.5) / len(s) for i, x in enumerate(sorted(s), 1)),
     ),
-    "sorted_l1": (lambda A: sorted_l1(A, WEIGHTS), lambda s: (np.array(WEIGHTS) * s).sum()),
-    "two_level_l1": (lambda A: two_level_l1(A, 1.5, count=2), lambda s: 1.5 * s[:2].sum() + s[2:].sum()),
+    "sorted_l1": (partial(sorted_l1, weights=WEIGHTS), lambda s: (np.array(WEIGHTS) * s).sum()),
+    "two_level_l1": (partial(two_level_l1, rho=1.5, count=2), lambda s: 1.5 * s[:2].sum() + s[2:].sum()),
 }
 SCALE_FREE = (effective_rank, hoyer, gini)
 
@@ -225,3 +229,227 @@ def test_overflow_is_infinite_without_a_warning(recwarn):
 def test_missing_weights():
     with pytest.raises(TypeError, match="weights must be a sequence of real numbers, got None"):
         sorted_l1(np.eye(3), None)
+
+
+# ---- gradients
+
+FULL = np.array([4.0, 2.7, 1.6, 0.9, 0.5, 0.2])
+SCALE_FREE_NAMES = ("effective_rank", "hoyer", "gini")
+CONVEX = (
+    "nuclear_norm",
+    "schatten_1",
+    "schatten_2",
+    "schatten_3",
+    "schatten_inf",
+    "sorted_l1",
+    "two_level_l1",
+)
+
+
+def slope(f, h=2e-3):
+    """f'(0) by central differences of fourth order."""
+    return (8 * (f(h) - f(-h)) - (f(2 * h) - f(-2 * h))) / (12 * h)
+
+
+def product(G, X):
+    """Re tr(GᴴX)."""
+    return float(np.vdot(dense(G), dense(X)).real)
+
+
+def factored(rng, m, n, r, dtype="float64"):
+    """Rank r, on factors that are not orthonormal."""
+    return LowRank(normal(rng, (m, r), dtype), normal(rng, (r, r), dtype), normal(rng, (n, r), dtype))
+
+
+@each_measure
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_gradient_against_central_differences(measure, definition, dtype, rng):
+    for m, n in ((6, 6), (9, 6), (6, 9)):
+        A = matrix(FULL, m, n, dtype)
+        value, G = measure(A, return_gradient=True)
+        assert type(value) is float and value == pytest.approx(measure(A), rel=1e-13)
+        assert type(G) is np.ndarray and G.dtype == A.dtype and G.shape == A.shape
+        for _ in range(3):
+            X = normal(rng, (m, n), dtype)
+            X = X / np.linalg.norm(X)
+            wanted = slope(lambda h, A=A, X=X: measure(A + h * X))
+            assert product(G, X) == pytest.approx(wanted, rel=1e-6, abs=1e-8 * np.linalg.norm(G))
+
+
+@each_measure
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_gradient_of_a_lowrank_by_its_core(measure, definition, dtype, rng):
+    """Among matrices on the bases of G; rank 3 of 6."""
+    for m, n in ((6, 6), (9, 6), (6, 9)):
+        Y = factored(rng, m, n, 3, dtype)
+        value, G = measure(Y, return_gradient=True)
+        assert type(G) is LowRank and G.rank == 3 and G.dtype == Y.dtype
+        assert value == pytest.approx(measure(Y), rel=1e-12)
+        for Q, factor in ((G.U, Y.U), (G.V, Y.V)):
+            assert np.linalg.norm(Q.conj().T @ Q - np.eye(3)) < 1e-14
+            assert np.linalg.norm(factor - Q @ (Q.conj().T @ factor)) < 1e-13 * np.linalg.norm(factor)
+        S = G.U.conj().T @ Y.to_dense() @ G.V
+        X = normal(rng, (3, 3), dtype)
+        wanted = slope(lambda h, G=G, S=S, X=X: measure(LowRank(G.U, S + h * X, G.V)))
+        assert np.vdot(G.S, X).real == pytest.approx(wanted, rel=1e-6, abs=1e-7 * np.linalg.norm(G.S))
+
+
+@each_measure
+def test_gradient_of_a_lowrank_is_that_of_its_dense_matrix(measure, definition, rng):
+    """Ranks that differ, a core that is rectangular or absent, rank-deficient, more columns than rows."""
+    U, V = normal(rng, (9, 3)), normal(rng, (6, 3))
+    for Y in (
+        LowRank(U, normal(rng, (3, 3)), V),
+        LowRank(U, None, V),
+        LowRank(U, normal(rng, (3, 2)), V[:, :2]),
+        LowRank(np.hstack([U, U]), normal(rng, (6, 5)), np.hstack([V, V[:, :2]])),
+        LowRank(normal(rng, (9, 8)), normal(rng, (8, 8)), normal(rng, (6, 8))),
+        LowRank(U, normal(rng, (3, 3)), V).T,
+    ):
+        value, G = measure(Y, return_gradient=True)
+        wanted, direct = measure(Y.to_dense(), return_gradient=True)
+        assert value == pytest.approx(wanted, rel=1e-11)
+        assert relative_error(G, direct) < 1e-9
+
+
+@each_measure
+def test_gradient_keeps_orthonormal_factors(measure, definition, rng):
+    known = random_lowrank(rng, 9, 6, 3).truncate()
+    for Y in (known, LowRank(*known.factors), random_lowrank(rng, 9, 6, 3)):
+        G = measure(Y, return_gradient=True)[1]
+        assert G.U is Y.U and G.V is Y.V
+
+
+def test_gradient_of_a_large_lowrank(rng):
+    """Of 4e9 entries."""
+    Y = LowRank(normal(rng, (80_000, 3)), None, normal(rng, (50_000, 3)))
+    for measure in (nuclear_norm, effective_rank, gini):
+        value, G = measure(Y, return_gradient=True)
+        assert value == pytest.approx(measure(Y), rel=1e-12) and G.shape == Y.shape
+
+
+@each_measure
+def test_gradient_in_every_library_and_dtype(typed_library, measure, definition):
+    library, dtype = typed_library
+    wide = "complex128" if dtype.startswith("complex") else "float64"
+    core = matrix(S[:4], 4, 4, wide)
+    rng = np.random.default_rng(1)
+    U, V = random_orthonormal(rng, 9, 4, wide), random_orthonormal(rng, 6, 4, wide)
+    exact = measure(U @ core @ V.conj().T, return_gradient=True)[1]
+    factors = [library.asarray(a.astype(dtype)) for a in (U, core, V)]
+    A = library.asarray((U @ core @ V.conj().T).astype(dtype))
+    value, G = measure(A, return_gradient=True)
+    assert type(value) is float and library.owns(G) and G.dtype == A.dtype
+    assert relative_error(G, exact) < 500 * eps(dtype)
+    value, G = measure(LowRank(*factors), return_gradient=True)
+    assert type(value) is float and type(G) is LowRank and all(library.owns(a) for a in G.factors)
+    assert G.dtype == A.dtype and relative_error(G, exact) < 500 * eps(dtype)
+
+
+@given(data=st.data())
+@each_measure
+def test_gradients_of_any_shape(measure, definition, data):
+    """<G, A> is the value of a norm and 0 otherwise, also for matrices of low rank; c A has the gradient G or G/c."""
+    m, n = (data.draw(st.integers(6, 12)) for _ in range(2))
+    if sorted((m, n))[0] > 6:
+        m = 6  # the weights are six
+    r = data.draw(st.integers(1, 6))
+    dtype = data.draw(st.sampled_from(["float64", "complex128"]))
+    name = next(k for k, v in BY_DEFINITION.items() if v[0] is measure)
+    Y = factored(np.random.default_rng(data.draw(st.integers(0, 2**20))), m, n, r, dtype)
+    c = data.draw(st.sampled_from([1e-3, 0.5, 7.0, 1e100]))
+    for A in (Y, Y.to_dense()):
+        value, G = measure(A, return_gradient=True)
+        size = np.linalg.norm(dense(G)) * np.linalg.norm(dense(A))
+        degree = 0 if name in SCALE_FREE_NAMES else 1
+        assert abs(product(G, A) - degree * value) <= 1e-10 * max(size, 1)
+        scaled = measure(c * A, return_gradient=True)[1]
+        assert np.linalg.norm(dense(scaled) * c ** (1 - degree) - dense(G)) <= 1e-8 * (
+            np.linalg.norm(dense(G)) + size * 1e-6
+        )
+
+
+def test_gradients_known_by_hand(rng):
+    A = matrix(FULL, 8, 6, "complex128")
+    U, _, Vh = np.linalg.svd(A, full_matrices=False)
+    assert relative_error(nuclear_norm(A, return_gradient=True)[1], U @ Vh) < 1e-13
+    assert relative_error(schatten_norm(A, 2, return_gradient=True)[1], A / np.linalg.norm(A)) < 1e-13
+    assert relative_error(schatten_norm(A, math.inf, return_gradient=True)[1], U[:, :1] @ Vh[:1]) < 1e-13
+    top = two_level_l1(A, 3.0, count=2, return_gradient=True)[1]
+    assert relative_error(top, U @ Vh + 2 * U[:, :2] @ Vh[:2]) < 1e-13
+    row = np.array([[3.0, -4.0]])
+    assert relative_error(nuclear_norm(row, return_gradient=True)[1], row / 5) < 1e-15
+    for measure in (effective_rank, gini):
+        assert not measure(row, return_gradient=True)[1].any()
+
+
+@pytest.mark.parametrize("name", CONVEX)
+def test_gradients_of_norms_are_subgradients(name, rng):
+    """f(B) >= f(A) + <G, B - A>, at singular values that are equal, or zero."""
+    measure = BY_DEFINITION[name][0]
+    for s in ([2.0] * 6, [3.0, 3.0, 1.0, 1.0, 0.0, 0.0], [1.0, 0, 0, 0, 0, 0], [0.0] * 6):
+        A = matrix(np.array(s), 7, 6)
+        value, G = measure(A, return_gradient=True)
+        for size in (1e-3, 1.0, 1e3):
+            B = A + size * normal(rng, (7, 6))
+            assert measure(B) >= value + product(G, B - A) - 1e-12 * measure(B)
+
+
+@each_measure
+def test_zero_singular_values_have_derivative_zero(measure, definition):
+    A = matrix(S, 9, 6)
+    G = measure(A, return_gradient=True)[1]
+    U, _, Vh = np.linalg.svd(A)
+    assert np.linalg.norm(U[:, 4:].T @ G) < 1e-13 * np.linalg.norm(G)
+    assert np.linalg.norm(G @ Vh[4:].T) < 1e-13 * np.linalg.norm(G)
+    noisy = A + 1e-17 * np.ones((9, 6))
+    assert relative_error(measure(noisy, return_gradient=True)[1], G) < 1e-10
+
+
+def test_gradients_at_zero_and_at_equal_values():
+    zero = np.zeros((4, 3))
+    empty = LowRank(np.zeros((4, 2)), None, np.zeros((3, 2)))
+    for A in (zero, empty):
+        for norm_of in (nuclear_norm, partial(schatten_norm, p=0.5), partial(schatten_norm, p=math.inf)):
+            value, G = norm_of(A, return_gradient=True)
+            assert value == 0.0 and G.shape == (4, 3) and not dense(G).any()
+        for measure in SCALE_FREE:
+            with pytest.raises(ValueError, match="is not defined for the zero matrix"):
+                measure(A, return_gradient=True)
+    for measure in (effective_rank, hoyer):
+        assert np.linalg.norm(measure(0.3 * np.eye(5), return_gradient=True)[1]) < 1e-14
+    G = gini(0.3 * np.eye(4), return_gradient=True)[1]
+    wanted = (1 - np.array([1, 3, 5, 7]) / 4) / 1.2
+    assert np.allclose(np.sort(np.linalg.svdvals(G)), np.sort(abs(wanted)), atol=1e-14)
+
+
+def test_large_and_small_gradients(recwarn):
+    A = matrix(FULL, 8, 6)
+    for measure in SCALE_FREE:
+        G = measure(A, return_gradient=True)[1]
+        for c in (1e-200, 1e200):
+            scaled = measure(c * A, return_gradient=True)[1]
+            assert np.linalg.norm(c * scaled - G) < 1e-11 * np.linalg.norm(G)
+        single = A.astype("float32") * np.float32(1e-30)
+        scaled = measure(single, return_gradient=True)[1]
+        assert scaled.dtype == np.float32
+        assert np.linalg.norm(1e-30 * scaled.astype(float) - G) < 1e-4 * np.linalg.norm(G)
+        with pytest.raises(ValueError, match=r"from .* exceeds the range of float32: scale A up"):
+            measure(np.diag(np.array([2e-40, 1e-40, 0.0], dtype="float32")), return_gradient=True)
+    for large in (1e308 * np.eye(6), np.float32(3e38) * np.eye(6, dtype="float32")):
+        for norm_of in (nuclear_norm, partial(schatten_norm, p=2), partial(sorted_l1, weights=WEIGHTS)):
+            G = norm_of(large, return_gradient=True)[1]
+            assert np.isfinite(G).all() and G.any() and G.dtype == large.dtype
+    with pytest.raises(ValueError, match="exceeds the range of float64"):
+        schatten_norm(A, 1e-3, return_gradient=True)
+    assert not recwarn
+
+
+def test_gradient_is_asked_for_by_keyword():
+    with pytest.raises(TypeError, match="positional argument"):
+        nuclear_norm(np.eye(2), True)
+
+
+def test_a_stack_is_no_matrix(rng):
+    with pytest.raises(ValueError, match=r"A must be a matrix, got a stack of shape \(2, 5, 4\)"):
+        nuclear_norm(LowRankStack(normal(rng, (2, 5, 2)), None, normal(rng, (2, 4, 2))))

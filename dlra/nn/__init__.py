@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dlra.nn.optimizers import SGD, Adam, Momentum
     from dlra.nn.pruning import to_lowrank
     from dlra.nn.ranks import ParameterBudget, TiedTolerance
+    from dlra.nn.regularizers import Regularizer
     from dlra.nn.subspace import Subspace, Trajectory, to_vector, train_in_subspace, with_vector
     from dlra.nn.trainer import evaluate, train
 
@@ -47,6 +48,7 @@ _HOME = {
     "optimizers": ("SGD", "Adam", "Momentum"),
     "pruning": ("to_lowrank",),
     "ranks": ("ParameterBudget", "TiedTolerance"),
+    "regularizers": ("Regularizer",),
     "subspace": ("Subspace", "Trajectory", "to_vector", "train_in_subspace", "with_vector"),
     "trainer": ("evaluate", "train"),
 }
@@ -74,6 +76,7 @@ __all__ = [
     "Momentum",
     "ParameterBudget",
     "ReLU",
+    "Regularizer",
     "SGD",
     "SVDConv2d",
     "SVDLinear",

@@ -94,14 +94,19 @@ class Optimizer(ABC):
 
     def identity(self) -> str:
         """The optimiser and its options, the same in every process."""
-        shown = []
-        for f in fields(self):
-            value = getattr(self, f.name)
-            plain = not callable(value) or is_dataclass(value)
-            shown.append(
-                f"{f.name}={value if plain else getattr(value, '__qualname__', type(value).__qualname__)}"
-            )
-        return f"{type(self).__name__}({', '.join(shown)})"
+        return described(self)
+
+
+def described(options: Any) -> str:
+    """A dataclass and its values; functions by their names, which unlike their representations never change."""
+    shown = []
+    for f in fields(options):
+        value = getattr(options, f.name)
+        plain = not callable(value) or is_dataclass(value)
+        shown.append(
+            f"{f.name}={value if plain else getattr(value, '__qualname__', type(value).__qualname__)}"
+        )
+    return f"{type(options).__name__}({', '.join(shown)})"
 
 
 class Memory(NamedTuple):
