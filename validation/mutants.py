@@ -531,7 +531,12 @@ def _(original: Any) -> Any:
 @mutant("zeros left out", (measures, "_gini"), (measures, "_hoyer"), (measures, "_effective_rank"))
 def _(original: Any) -> Any:
     """Singular values that are zero do not count."""
-    return lambda s: original(s[s > 0] if np.count_nonzero(s) > 1 else s)
+
+    def without_zeros(s: Any) -> Any:
+        value, slope = original(s[s > 0] if np.count_nonzero(s) > 1 else s)
+        return value, np.concatenate([slope, np.zeros(len(s) - len(slope))])
+
+    return without_zeros
 
 
 @mutant("Gini index the other way round", (measures, "_gini"))
@@ -549,7 +554,13 @@ def _(original: Any) -> Any:
 @mutant("binary logarithm", (measures, "_effective_rank"))
 def _(original: Any) -> Any:
     """The exponential of the entropy in bits."""
-    return lambda s: original(s) ** (1 / np.log(2))
+
+    def of_bits(s: Any) -> Any:
+        value, slope = original(s)
+        power = 1 / np.log(2)
+        return value**power, power * value ** (power - 1) * slope
+
+    return of_bits
 
 
 @mutant("Schatten norm of 2p", (measures, "_powers"))
@@ -562,6 +573,18 @@ def _(original: Any) -> Any:
 def _(original: Any) -> Any:
     """The largest weight for the smallest singular value."""
     return lambda s, weights: original(s, weights[::-1])
+
+
+@mutant("derivative by the shares", (measures, "_gini"), (measures, "_effective_rank"))
+def _(original: Any) -> Any:
+    """The derivative of a measure of the shares σ_i/‖σ‖₁, as if the sum stayed the same."""
+
+    def by_shares(s: Any) -> Any:
+        value, slope = original(s)
+        rest = 1 - value if original.__name__ == "_gini" else -value * (np.log(value) - 1)
+        return value, slope - rest / np.sum(s)
+
+    return by_shares
 
 
 @mutant("V for Vᴴ", (pruning, "_decomposed"), matters=lambda W: W.shape[0] == W.shape[1])

@@ -26,6 +26,9 @@ no signs. "log 0 = 0" stands for 0 log 0 = 0.
 Σ_{i<j} (|x_i| - |x_j|)², so that H = 0 exactly where all |x_i| are equal. (19) with the right order is the largest of Σ
 λ_i |x_π(i)| over all permutations π, and (20) with ρ ≥ 1 the largest over all I₁ of its size; these are norms.
 
+The derivative by the matrix is U diag(∂f/∂σ) Vᴴ where the singular values are different and none is zero; of
+a norm f, <G, A> = f(A), and 0 of G, H and E, which do not change under scaling (Euler).
+
 **Use.** `dlra.compress` has all of them. As a penalty that is added to a loss, E and the norms are to be minimised, but
 G and H maximised: descending G or H raises the effective rank.
 """
@@ -34,6 +37,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -295,3 +299,43 @@ def transfers(quick: bool) -> Iterator[Finding]:
         yield Inequality(f"G, case {case}", gini(A), gini(B))
         yield Inequality(f"H, case {case}", hoyer(A), hoyer(B))
         yield Inequality(f"E, case {case}", effective_rank(B), effective_rank(A))
+
+
+@check("s4-gradient", "∂f/∂A = U diag(∂f/∂σ) Vᴴ, by which (17) to (23) are penalties", expect="holds")
+def gradients(quick: bool) -> Iterator[Finding]:
+    """Against central differences of fourth order (step 0.002) in random directions, for different singular values from
+    4 to 0.2, real and complex; on factors in directions within their spaces, where it is the projection. Euler's
+    <G, A> = f or 0."""
+    rng = np.random.default_rng(8)
+    s = np.array([4.0, 2.7, 1.6, 0.9, 0.5, 0.2])
+    weights = np.array([2.0, 1.5, 1.0, 0.5, 0.25, 0.1])
+    functions: dict[str, tuple[Callable[..., Any], int]] = {
+        "(17), p = 0.5": (partial(schatten_norm, p=0.5), 1),
+        "(17), p = 3": (partial(schatten_norm, p=3.0), 1),
+        "(18)": (nuclear_norm, 1),
+        "(19)": (partial(sorted_l1, weights=weights), 1),
+        "(20)": (partial(two_level_l1, rho=2.5, count=2), 1),
+        "(21)": (gini, 0),
+        "(22)": (hoyer, 0),
+        "(23)": (effective_rank, 0),
+    }
+    h = 0.002
+    for m, n, dtype in [(8, 6, "complex128")] + ([] if quick else [(6, 6, "float64"), (6, 9, "complex128")]):
+        for kind, A in (
+            ("dense", dense(rng, s, m, n, dtype)),
+            ("factors", factored(rng, s[:4], m, n, dtype)),
+        ):
+            for name, (f, degree) in functions.items():
+                value, G = f(A, return_gradient=True)
+                where = f"{name}, {kind}, {m} x {n}, {dtype}"
+                X = normal(rng, (m, n), dtype)
+                if isinstance(A, LowRank):
+                    X = G.U @ (G.U.conj().T @ X @ G.V) @ G.V.conj().T
+                A1, G1 = (Y.to_dense() if isinstance(Y, LowRank) else Y for Y in (A, G))
+                X = X / norm(X)
+                up, down, up2, down2 = (f(A1 + c * h * X) for c in (1, -1, 2, -2))
+                difference = (8 * (up - down) - (up2 - down2)) / (12 * h)
+                slope = float(np.vdot(G1, X).real)
+                yield Identity(f"difference, {where}", abs(slope - difference) / norm(G1), 1e-6)
+                euler = float(np.vdot(G1, A1).real)
+                yield Identity(f"Euler, {where}", abs(euler - degree * value) / (norm(G1) * norm(A1)), 1e-12)
