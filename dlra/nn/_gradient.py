@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from dlra.backend import Array, namespace
+from dlra.lazy import LazySum, compressed
 from dlra.lowrank import LowRank
 
-__all__ = ["RowProduct"]
+__all__ = ["Penalised", "RowProduct"]
 
 
 class RowProduct(LowRank):
@@ -78,3 +79,11 @@ def _extended(known: tuple[Array, Array] | None, basis: Array, rows: Array) -> t
     if not bool(xp.all(basis[:, :r] == old)):
         return basis, rows @ basis
     return basis, xp.concat((product, rows @ basis[:, r:]), axis=1)
+
+
+class Penalised(LazySum):
+    """Minus the gradient of a loss minus that of a penalty, both of low rank: each keeps its own way to products."""
+
+    def _compressed(self, U: Array, V: Array) -> Array:
+        (_, flow), (c, slope) = self.terms
+        return compressed(flow, U, V) + c * compressed(slope, U, V)

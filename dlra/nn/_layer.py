@@ -161,6 +161,10 @@ class WeightLayer(Layer):
         """The derivatives of the loss by :attr:`matrices`, from that by the weight."""
         return (gradient,)
 
+    def penalised(self, regularizer: Any, matrices: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The derivatives of a penalty of the weight by :attr:`matrices`."""
+        return self.pull_back(regularizer.penalty(self.compose(matrices))[1], matrices)
+
     def with_matrices(self, matrices: tuple[Any, ...], bias: Array | None) -> WeightLayer:
         """Return the layer with other :attr:`matrices` and another bias."""
         return self.with_parameters(matrices[0], bias)

@@ -16,6 +16,7 @@ from dlra.integrators._base import RankAdaptive, WithSubstep
 from dlra.integrators._equations import Equation, cores_of
 from dlra.integrators._protocol import Steps
 from dlra.lowrank import LowRank
+from dlra.nn._gradient import Penalised
 from dlra.nn.losses import Loss
 from dlra.nn.network import Sequential
 from dlra.nn.optimizers import Memory, Optimizer
@@ -39,10 +40,18 @@ class Batch:
     constant_rest = False
     linear: tuple[Any, ...] = ()
 
-    def __init__(self, net: Sequential, loss: Loss, weight_decay: float, rng: np.random.Generator):
+    def __init__(
+        self,
+        net: Sequential,
+        loss: Loss,
+        weight_decay: float,
+        rng: np.random.Generator,
+        regularizer: Any = None,
+    ):
         self.net, self._loss, self.rng = net, loss, rng
         self.symmetric = (False,) * len(net.members)
         self._decay, self._weights = weight_decay, len(net.matrices)
+        self._regularizer = regularizer
         self.nfev = 0
         self.load(None, None)
 
@@ -61,9 +70,22 @@ class Batch:
         if self._decay:
             for i, W in enumerate(Ys[: self._weights]):
                 flow[i] = flow[i] - self._decay * W
+        if self._regularizer is not None:
+            self._penalise(flow, Ys)
         return tuple(
             Value(f, Y.dtype) if isinstance(Y, LowRank) else f for f, Y in zip(flow, Ys, strict=True)
         )
+
+    def _penalise(self, flow: list[Any], Ys: Members) -> None:
+        """Subtract the gradient of the penalty from the flow."""
+        first = 0
+        for i, layer in enumerate(self.net._weighted):
+            places = range(first, first := first + len(layer.matrices))
+            if self._regularizer.applies(i, layer.shape):
+                slopes = layer.penalised(self._regularizer, tuple(Ys[k] for k in places))
+                for k, G in zip(places, slopes, strict=True):
+                    low = isinstance(Ys[k], LowRank)
+                    flow[k] = Penalised([(1.0, flow[k]), (-1.0, G)]) if low else flow[k] - G
 
 
 class OptimizerSubstep:

@@ -233,6 +233,11 @@ class _SingularValues(_Product):
         GV = gradient._apply(V)
         return GV * s, namespace(U).sum(U * GV, axis=0), gradient._apply_adjoint(U * s)
 
+    def penalised(self, regularizer: Any, matrices: tuple[Any, ...]) -> tuple[Any, ...]:
+        U, s, V = matrices
+        dU, dV = (regularizer.orthogonality_penalty(A)[1] for A in (U, V))
+        return dU, regularizer.of_values(s, self.shape)[1], dV
+
     @classmethod
     def from_config(cls, config: dict[str, Any], members: Parameters) -> Any:
         layer = super().from_config(config, (None, *members[3:]))

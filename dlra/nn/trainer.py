@@ -45,6 +45,7 @@ def train(
     batch_size: int | None = None,
     validation: tuple[Any, Any] | None = None,
     truncation: TiedTolerance | ParameterBudget | None = None,
+    regularizer: Any = None,
     replacement: bool = False,
     patience: int | None = None,
     rng: Any = None,
@@ -85,6 +86,8 @@ def train(
     truncation : TiedTolerance or ParameterBudget, optional
         A rule for the ranks instead of the tolerances of the method: theta = c h² with the learning rate h, or the
         largest singular values of all layers within a number of parameters.
+    regularizer : Regularizer, optional
+        A penalty of the singular values of the weights, added to the loss that is minimised, not to the one reported.
     replacement : bool
         Draw each batch from all rows with replacement, independently (as convergence theory assumes), instead of
         going through a random permutation in each epoch.
@@ -144,8 +147,8 @@ def train(
     """
     trainer = Trainer(
         net, x, y, loss=loss, optimizer=optimizer, method=method, epochs=epochs, batch_size=batch_size,
-        validation=validation, truncation=truncation, replacement=replacement, patience=patience, rng=rng,
-        callback=callback, checkpoint=checkpoint, resume=resume,
+        validation=validation, truncation=truncation, regularizer=regularizer, replacement=replacement,
+        patience=patience, rng=rng, callback=callback, checkpoint=checkpoint, resume=resume,
     )  # fmt: skip
     if not progress:
         return trainer.run()
@@ -195,8 +198,8 @@ class Trainer:
 
     def __init__(
         self, net: Any, x: Any, y: Any, *, loss: Any, optimizer: Any, method: Any, epochs: Any, batch_size: Any = None,
-        validation: Any = None, truncation: Any = None, replacement: Any = False, patience: Any = None, rng: Any = None,
-        callback: Any = None, checkpoint: Any = None, resume: Any = None,
+        validation: Any = None, truncation: Any = None, regularizer: Any = None, replacement: Any = False,
+        patience: Any = None, rng: Any = None, callback: Any = None, checkpoint: Any = None, resume: Any = None,
     ):  # fmt: skip
         if not isinstance(net, Sequential):
             raise TypeError(f"net must be a dlra.nn.Sequential, got {kind(net)}")
@@ -223,10 +226,11 @@ class Trainer:
         check_callable(callback, "callback", "the epoch")
         self.callback = callback
         self.truncation = _checked_truncation(truncation, net)
+        self.regularizer = _checked_regularizer(regularizer, net)
         self._schedule = self._methods(method)
         self._rate = optimizer.rate(0)
 
-        self.batch = Batch(net, loss, optimizer.gradient_decay, self.rng)
+        self.batch = Batch(net, loss, optimizer.gradient_decay, self.rng, self.regularizer)
         self.Ys: tuple[Any, ...] = tuple(
             Y.orthonormalized() if isinstance(Y, LowRank) else Y for Y in net.members
         )
@@ -545,6 +549,7 @@ class Trainer:
             "optimizer": self.optimizer.identity(),
             "method": {str(e): _identity_of(m) for e, (m, _) in self._schedule.items()},
             "truncation": repr(self.truncation),
+            "regularizer": None if self.regularizer is None else self.regularizer.identity(),
             "data": self.data.identity(),
             "patience": self.patience,
         }
@@ -642,6 +647,27 @@ def _checked_truncation(truncation: Any, net: Sequential) -> Any:
     if isinstance(truncation, ParameterBudget):
         truncation.check([W.shape for W in net.weights if isinstance(W, LowRank)])
     return truncation
+
+
+def _checked_regularizer(regularizer: Any, net: Sequential) -> Any:
+    if regularizer is None:
+        return None
+    from dlra.nn.composed import SVDConv2d, SVDLinear
+    from dlra.nn.regularizers import Regularizer
+
+    if not isinstance(regularizer, Regularizer):
+        raise TypeError(
+            f'regularizer must be a Regularizer of dlra.nn, e.g. Regularizer("nuclear", 1e-4), got {regularizer!r}'
+        )
+    regularizer.check([layer.shape for layer in net._weighted])
+    if regularizer.orthogonality and not any(
+        isinstance(layer, (SVDConv2d, SVDLinear)) for layer in net.layers
+    ):
+        raise ValueError(
+            "orthogonality of the regularizer concerns layers in singular value form, which the network has none of: "
+            "convert it with nn.to_svd, or leave orthogonality out"
+        )
+    return regularizer
 
 
 def _identity_of(method: Integrator) -> str:
