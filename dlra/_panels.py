@@ -264,18 +264,13 @@ def training_parameters(axes: Any, histories: Any, names: list[str]) -> None:
     if len(histories) > 1:
         axes.legend()
     _epoch_axis(axes)
-    dense = {_dense_count(history) for history in histories}
+    dense = {0 if history.net is None else history.net.parameter_count("dense") for history in histories}
     if len(dense) == 1 and (count := dense.pop()):
         right = axes.secondary_yaxis(
             "right", functions=(lambda p: 100 * (1 - p / count), lambda c: count * (1 - c / 100))
         )
         right.set_ylabel("compression in %")
         right.spines[:].set_visible(False)
-
-
-def _dense_count(history: Any) -> int:
-    """Parameters of the dense weights of the network; 0 where it is not known."""
-    return 0 if history.net is None else sum(int(np.prod(W.shape)) for W in history.net.weights)
 
 
 def _epoch_axis(axes: Any) -> None:

@@ -363,6 +363,37 @@ def test_low_rank_is_dense_with_the_product(windows, rng):
     assert relative_error(dW, dW0) < 1e-13
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("windows", GEOMETRIES, ids=str)
+def test_split_is_two_convolutions(windows, bias, rng):
+    layer = conv(windows, C=3, rank=2, bias=bias)
+    first, second = layer.split()
+    assert (type(first), type(second)) == (Conv2d, Conv2d)
+    assert first._windows == windows and second._windows == Windows((1, 1))
+    assert (first.kernel.shape[0], second.kernel.shape) == (2, (4, 2, 1, 1))
+    assert first.bias is None and (second.bias is not None) == bias
+    x = rng.standard_normal((2, 3, 11, 12))
+    middle = first.forward(x, first.parameters, False)[0]
+    y = second.forward(middle, second.parameters, False)[0]
+    assert relative_error(y, layer.forward(x, layer.parameters, False)[0]) < 1e-14
+    shape = (3, 11, 12)
+    split = first.flops(shape) + second.flops(first.output_shape(shape))
+    assert layer.flops(shape) == split
+    assert layer.parameter_count() == first.parameter_count() + second.parameter_count()
+
+
+def test_flops_are_what_the_loops_of_a_convolution_count():
+    layer = Conv2d(3, 4, (3, 2), stride=(2, 1), padding=1, dilation=(1, 2), rng=0)
+    H, W, count = 7, 6, 0
+    for u in range(-1, H + 1 - 2, 2):
+        for v in range(-1, W + 1 - 2):
+            assert u + 2 <= H and v + 2 <= W
+            count += (
+                2 * 4 * 3 * 3 * 2
+            )  # a multiplication and an addition by filter, channel and entry of the kernel
+    assert layer.flops((3, H, W)) == count
+
+
 def test_a_core_may_be_missing_or_rectangular(rng):
     layer, x = conv(Windows((2, 2)), 2, 5, rank=2, bias=False), rng.standard_normal((2, 2, 4, 5))
     U, S, V = rng.standard_normal((5, 3)), rng.standard_normal((3, 2)), rng.standard_normal((8, 2))

@@ -8,7 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from helpers import get_library, random_lowrank
-from nn_helpers import dense, distance, labelled, members, network
+from nn_helpers import bits, dense, distance, labelled, members, network
 
 import dlra
 from dlra import AugmentedBUG, LowRank, nn
@@ -329,7 +329,112 @@ def test_parameter_count_of_dense_networks():
         net.parameter_count("train")
 
 
+def test_flops_of_dense_layers_by_hand():
+    net = nn.mlp((784, 500, 10), rng=0)
+    assert net.flops() == 2 * 784 * 500 + 2 * 500 * 10 == 794_000
+    assert net.flops((784,)) == net.flops([784]) == 794_000
+    assert [layer.flops((n,)) for layer, n in zip(net.layers, (784, 500, 500), strict=True)] == [
+        784_000,
+        0,
+        10_000,
+    ]
+    assert nn.Sequential(nn.Flatten(), *net.layers).flops() == 794_000
+    assert nn.Sequential(nn.Flatten(), *net.layers).flops((1, 28, 28)) == 794_000
+
+
+def test_flops_of_lenet5_by_hand():
+    # 20 x 25 at 24 x 24 pixels, 50 x 500 at 8 x 8, 500 x 800 and 10 x 500; 2 for a multiply-add
+    dense = nn.lenet5(rng=0)
+    assert dense.flops((1, 28, 28)) == 576_000 + 3_200_000 + 800_000 + 10_000
+    low = nn.lenet5(rank=(5, 10, 20, None), rng=0)
+    # 5 (20 + 25) at 576 pixels, 10 (50 + 500) at 64, 20 (500 + 800)
+    assert low.flops((1, 28, 28)) == 259_200 + 704_000 + 52_000 + 10_000
+    assert low.parameter_count() == 225 + 5500 + 26_000 + 5000
+    assert low.parameter_count("dense") == dense.parameter_count() == 430_500
+
+
+def test_flops_of_a_low_rank_layer_are_what_loops_count():
+    class Counted:
+        """Numbers of which additions and multiplications are counted."""
+
+        operations = 0
+
+        def __init__(self, value):
+            self.value = value
+
+        def __add__(self, other):
+            Counted.operations += 1
+            return Counted(self.value + other.value)
+
+        def __mul__(self, other):
+            Counted.operations += 1
+            return Counted(self.value * other.value)
+
+    layer = nn.LowRankLinear(7, 5, rank=2, dtype="float64", rng=0)
+    Y = layer.weight
+    x = np.random.default_rng(1).standard_normal(7)
+    z = x
+    for A in (Y.V.T, Y.U @ Y.S):
+        numbers = [Counted(v) for v in z]
+        sums = []
+        for row in A:
+            total = Counted(0.0)
+            for a, b in zip(row, numbers, strict=True):
+                total = total + Counted(a) * b
+            sums.append(total)
+        z = [s.value for s in sums]
+    assert Counted.operations == layer.flops((7,)) == 2 * 2 * 12
+    assert z == pytest.approx(layer.weight.to_dense() @ x, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: nn.lenet5(rng=0).flops(),
+            ValueError,
+            r"shape is missing: Conv2d\(1, 20, 5\).*\(1, 28, 28\)",
+        ),
+        (lambda: nn.lenet5(rng=0).flops((3, 28, 28)), ValueError, "takes inputs of shape"),
+        (lambda: nn.mlp((7, 3), rng=0).flops((8,)), ValueError, r"takes inputs of shape \(batch, 7\)"),
+        (lambda: nn.mlp((7, 3), rng=0).flops(7), TypeError, "shape must be a tuple such as"),
+        (lambda: nn.mlp((7, 3), rng=0).flops((7.0,)), TypeError, r"shape\[0\] must be an int"),
+        (lambda: nn.lenet5(rng=0).flops((1, 0, 28)), ValueError, r"shape\[1\] must be at least 1"),
+        (lambda: nn.MaxPool2d(2).flops((3,)), ValueError, "takes inputs of shape"),
+    ],
+)
+def test_flops_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
 # ---- copies
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_split_is_two_layers_that_do_the_same(library, dtype, rng):
+    net = network((9, 8, 6, 4), (3, None, 2), dtype=dtype).to(library.asarray(np.zeros(1)))
+    before = bits(net.to(np.zeros(1)))
+    two = net.split()
+    assert [type(layer).__name__ for layer in two.layers] == [
+        "Linear", "Linear", "Tanh", "Linear", "Tanh", "Linear", "Linear",
+    ]  # fmt: skip
+    assert [tuple(W.shape) for W in two.weights] == [(3, 9), (8, 3), (6, 8), (2, 6), (4, 2)]
+    assert len(two.biases) == 3, "the bias is that of the second layer"
+    assert two.parameter_count(biases=True) == net.parameter_count(biases=True) and two.flops() == net.flops()
+    x = rng.standard_normal((5, 9)).astype(dtype)
+    y, z = (library.to_numpy(n.predict(library.asarray(x))) for n in (net, two))
+    assert distance([y], [z]) < 20 * np.finfo(dtype).eps
+    right, left = (library.to_numpy(W) for W in two.weights[:2])
+    assert right @ right.T == pytest.approx(left.T @ left, abs=1e-5), "both factors have the same share"
+    assert bits(net.to(np.zeros(1))) == before
+
+
+def test_split_keeps_ranks_that_are_not_full():
+    """A zero singular value is a column of the factors all the same."""
+    Y = LowRank(np.eye(6)[:, :3], np.diag([2.0, 1.0, 0.0]), np.eye(5)[:, :3])
+    net = nn.Sequential(nn.LowRankLinear(5, 6, rank=3, dtype="float64", rng=0)).with_weights({0: Y})
+    assert [W.shape for W in net.split().weights] == [(3, 5), (6, 3)]
 
 
 def test_with_weights_keeps_arrays_exactly():
@@ -435,6 +540,20 @@ def test_score_of_targets_that_do_not_fit(spoil):
     net, x, y = problem(rows=50)
     with pytest.raises(ValueError, match="y must"):
         net.score(x, spoil(y))
+
+
+@pytest.mark.parametrize(("m", "n"), [(6, 11), (11, 6)])
+def test_large_batches_are_not_multiplied_by_the_core(m, n, monkeypatch, rng):
+    """Every row costs 2r (m + n), and 2r² more only where there are no more rows than the core is worth."""
+    net = network((n, m), (4,))
+    x = rng.standard_normal((7, n))
+    expected = [x[:5] @ dense(net.weights[0]).T + net.biases[0], x @ dense(net.weights[0]).T + net.biases[0]]
+    seen, forward = [], nn.LowRankLinear.forward
+    monkeypatch.setattr(nn.LowRankLinear, "forward", lambda self, *a: seen.append(self) or forward(self, *a))
+    assert distance([net.predict(x[:5]), net.predict(x)], expected) < 1e-14
+    assert nn.evaluate(net, x, expected[1], nn.MSELoss())[0] < 1e-28
+    few, many, evaluated = (layer.weight._S for layer in seen)
+    assert few is not None and many is None and evaluated is None
 
 
 def test_predict_in_pieces_equals_one_piece(monkeypatch, rng):

@@ -90,7 +90,7 @@ def _numbers(tested: Tested) -> dict[str, Any]:
         "accuracy": tested.accuracy,
         "predict_seconds": tested.seconds,
         "ranks": list(net.ranks),
-        "parameters": {"dense": _dense(net), **{phase: net.parameter_count(phase) for phase in _PHASES}},
+        "parameters": {phase: net.parameter_count(phase) for phase in ("dense", *_PHASES)},
         "compression": {phase: net.compression(phase) for phase in _PHASES},
     }
 
@@ -210,7 +210,7 @@ def _single(tested: Tested, task: Any) -> list[tuple[str, str]]:
 def _counts(net: Any) -> str:
     """Parameters and compression of one network."""
     text = f"  {'parameters':<14}{'number':>12}{'compression':>14}\n"
-    text += f"  {'dense':<14}{_dense(net):>12}\n"
+    text += f"  {'dense':<14}{net.parameter_count('dense'):>12}\n"
     for phase in ("evaluation", "training"):
         text += f"  {phase:<14}{net.parameter_count(phase):>12}{net.compression(phase):>14.1%}\n"
     return text
@@ -228,10 +228,6 @@ def _comparison(tested: list[Tested]) -> str:
             f"{one.net.compression():>13.1%}{predicted:>12}  {_text(one.net.ranks)}\n"
         )
     return text
-
-
-def _dense(net: Any) -> int:
-    return sum(m * n for m, n in (W.shape for W in net.weights))
 
 
 def _text(ranks: tuple[int, ...]) -> str:

@@ -20,6 +20,15 @@ Parameters = tuple[Any, ...]
 
 DTYPES = ("float32", "float64")
 
+PHASES = ("evaluation", "training", "stored", "dense")
+"""What the parameters of a low-rank weight may be counted as."""
+
+
+def factored_count(shape: tuple[int, int], rank: int) -> int:
+    """The numbers in two factors of a matrix, K Vᵀ: r (m + n)."""
+    m, n = shape
+    return rank * (m + n)
+
 
 class Layer(ABC):
     """One layer: its options and, where it has any, its parameters.
@@ -94,6 +103,30 @@ class Layer(ABC):
     def members(self) -> Parameters:
         """What is trained, and stored."""
         return ()
+
+    def flops(self, shape: tuple[int, ...]) -> int:
+        """Return the multiplications and additions of the weight for one sample.
+
+        A multiply-add counts 2; counters that report multiply-adds (ptflops) give half of it. Biases, activations and
+        pooling are not counted. A low-rank weight counts as it is evaluated, K Vᵀ: 2r (m + n) where a dense one counts
+        2mn, in a convolution for every pixel of the output.
+
+        Parameters
+        ----------
+        shape : tuple
+            Of the input, without the batch axis.
+
+        Raises
+        ------
+        ValueError
+            The layer does not take such an input.
+        """
+        self.output_shape(shape)
+        return 0
+
+    def split(self) -> tuple[Layer, ...]:
+        """Return the layer as layers with dense weights: two where the weight is low-rank, otherwise itself."""
+        return (self,)
 
     def config(self) -> dict[str, Any]:
         """The options with which :meth:`from_config` makes the layer again (without :attr:`members`)."""
@@ -176,6 +209,32 @@ class WeightLayer(Layer):
     def merge(self) -> WeightLayer:
         """Return the plain layer that computes the same: one with the product where the weight is one."""
         return self.with_weight(self.weight)
+
+    def parameter_count(self, phase: str = "evaluation") -> int:
+        """Return the number of parameters of the weight; see :meth:`Sequential.parameter_count`."""
+        if phase not in PHASES:
+            raise ValueError(f"phase must be one of {', '.join(map(repr, PHASES))}, got {phase!r}")
+        if phase in ("training", "stored") and len(self.matrices) > 1:
+            return sum(math.prod(a.shape) for a in self.matrices)
+        if phase == "dense" or not isinstance(self.weight, LowRank):
+            return math.prod(self.shape)
+        r = 2 * self.rank if phase == "training" else self.rank
+        return factored_count(self.shape, r) + (0 if phase == "evaluation" else r * r)
+
+    def flops(self, shape: tuple[int, ...]) -> int:
+        return 2 * self.parameter_count() * math.prod(self.output_shape(shape)[1:])
+
+    def split(self) -> tuple[Layer, ...]:
+        if not isinstance(self.weight, LowRank):
+            return (self.merge(),)
+        Y = self.weight.truncate(min_rank=self.rank)
+        xp = namespace(Y._U)
+        roots = xp.sqrt(xp.linalg.diagonal(Y.S))
+        return self.with_parameters((Y._V * roots).T, None), self._pointwise(Y._U * roots, self.bias)
+
+    @abstractmethod
+    def _pointwise(self, weight: Array, bias: Array | None) -> Layer:
+        """The layer that applies a matrix to the outputs of this one, which are kept where they are."""
 
     def with_parameters(self, weight: Any, bias: Array | None) -> WeightLayer:
         """Return the plain layer with other parameters, of the low-rank kind where the weight is a LowRank."""

@@ -102,6 +102,11 @@ class Conv2d(WeightLayer):
     def _kinds(cls) -> tuple[type[WeightLayer], type[WeightLayer]]:
         return LowRankConv2d, Conv2d
 
+    def _pointwise(self, weight: Array, bias: Array | None) -> Layer:
+        config = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1}
+        pairs = {name: (value, value) for name, value in config.items()}
+        return Conv2d.from_config(pairs, (weight,) if bias is None else (weight, bias))
+
     @property
     def kernel(self) -> Array:
         """The kernel, F x C x J x K, of a dense layer (TypeError for a low-rank one, which has none)."""

@@ -57,6 +57,9 @@ class Linear(WeightLayer):
     def _kinds(cls) -> tuple[type[WeightLayer], type[WeightLayer]]:
         return LowRankLinear, Linear
 
+    def _pointwise(self, weight: Array, bias: Array | None) -> Layer:
+        return self.with_parameters(weight, bias)
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         return (self.shape[1],)

@@ -12,7 +12,7 @@ from dlra._factors import check_int
 from dlra.backend import Array, all_finite, dtype_name, is_array, kind, library, namespace
 from dlra.field import Factored, factored
 from dlra.lowrank import LowRank
-from dlra.nn._layer import Layer, WeightLayer, cast, check_input, check_layer_dtype, moved
+from dlra.nn._layer import Layer, WeightLayer, cast, check_input, check_layer_dtype, check_size, moved
 from dlra.nn.losses import Loss, accuracy, r_squared
 
 __all__ = ["Gradient", "Sequential", "gradient_flow"]
@@ -157,10 +157,11 @@ class Sequential:
 
         Parameters
         ----------
-        phase : {"evaluation", "training", "stored"}
+        phase : {"evaluation", "training", "stored", "dense"}
             What a low-rank weight of rank r counts: as it is evaluated, K Vᵀ, r (m + n); as the augmented integrator
-            trains it, with bases of 2r columns, 2r (m + n) + (2r)²; as it is stored, r (m + n) + r². A dense weight
-            counts m n.
+            trains it, with bases of 2r columns, 2r (m + n) + (2r)²; as it is stored, r (m + n) + r²; as a dense
+            weight, which counts m n. Of a weight that is trained as a product all matrices count where it is trained
+            and stored.
         biases : bool
             Whether biases are counted too.
 
@@ -168,22 +169,41 @@ class Sequential:
         -----
         The first two are the counts of S. Schotthöfer et al., Low-rank lottery tickets, NeurIPS 2022, Tables 5 and 6.
         """
-        if phase not in ("evaluation", "training", "stored"):
-            raise ValueError(f"phase must be 'evaluation', 'training' or 'stored', got {phase!r}")
-        total = 0
-        for weight in self.weights:
-            m, n = weight.shape
-            if not isinstance(weight, LowRank):
-                total += m * n
-            elif phase == "training":
-                total += 2 * weight.rank * (m + n) + (2 * weight.rank) ** 2
-            else:
-                total += weight.rank * (m + n) + (weight.rank**2 if phase == "stored" else 0)
+        total = sum(layer.parameter_count(phase) for layer in self._weighted)
         return total + (sum(b.shape[0] for b in self.biases) if biases else 0)
 
     def compression(self, phase: str = "evaluation") -> float:
         """Return 1 - parameters / parameters of the dense network (weights only); negative where it needs more."""
-        return 1.0 - self.parameter_count(phase) / sum(m * n for m, n in (w.shape for w in self.weights))
+        return 1.0 - self.parameter_count(phase) / self.parameter_count("dense")
+
+    def flops(self, shape: tuple[int, ...] | None = None) -> int:
+        """Return the multiplications and additions of all weights for one sample.
+
+        A multiply-add counts 2; counters that report multiply-adds (ptflops) give half of it. Biases, activations and
+        pooling are not counted. A low-rank weight counts as it is evaluated, K Vᵀ: 2r (m + n) where a dense one counts
+        2mn, in a convolution for every pixel of the output.
+
+        Parameters
+        ----------
+        shape : tuple of int, optional
+            Of an input, without the batch axis: ``(1, 28, 28)``. Inferred where the first weight is that of a fully
+            connected layer.
+
+        Raises
+        ------
+        ValueError
+            ``shape`` is missing, or the network does not take such inputs.
+
+        Examples
+        --------
+        >>> from dlra import nn
+        >>> nn.mlp((784, 500, 10), rng=0).flops()
+        794000
+        >>> nn.lenet5(rank=5, rng=0).flops((1, 28, 28))
+        634200
+        """
+        known = None if shape is None else check_shape(shape)
+        return sum(layer.flops(given) for layer, given in self._inputs(known))
 
     # ---- what it does
 
@@ -269,6 +289,16 @@ class Sequential:
         net = self.copy()
         net.layers = tuple(la.merge() if isinstance(la, WeightLayer) else la for la in self.layers)
         return net
+
+    def split(self) -> Sequential:
+        """Return a copy with dense weights in which each low-rank layer is two layers: first Vᵀ, then U.
+
+        A fully connected layer becomes two, a convolution with r filters is followed by one with kernels 1 x 1; the
+        bias is that of the second. The outputs are the same to rounding, and so are :meth:`parameter_count` and
+        :meth:`flops`. The singular values are shared by both factors, P Σ^½ and Σ^½ Qᵀ: of all factors with this
+        product these have the least norms together, that is the least weight decay.
+        """
+        return type(self)(part for layer in self.layers for part in layer.split())
 
     def copy(self) -> Sequential:
         """Return a copy; parameters, which nothing changes in place, are shared."""
@@ -399,7 +429,7 @@ class Sequential:
 
     def _outputs(self, x: Array) -> Iterator[Array]:
         """The outputs of the last layer, in pieces of rows that fit into memory."""
-        parameters = self._by_layer(self.members)
+        parameters = [tuple(_fused(p, x.shape[0]) for p in own) for own in self._by_layer(self.members)]
         for rows in pieces(x.shape[0]):
             yield self._applied(x[rows, ...], parameters)
 
@@ -445,6 +475,21 @@ class Sequential:
             if shape is not None:
                 shape = layer.output_shape(shape)
 
+    def _inputs(self, shape: tuple[int, ...] | None) -> Iterator[tuple[Layer, tuple[int, ...]]]:
+        """The layers, from the first with a weight on where no shape is given, with the shapes of their inputs."""
+        layers = self.layers
+        if shape is None:
+            first = self._weighted[0]
+            shape, layers = first.input_shape, layers[layers.index(first) :]
+            if shape is None:
+                raise ValueError(
+                    f"shape is missing: {first!r}, the first layer with a weight, takes images of any size; give "
+                    "(channels, height, width) of an input, e.g. shape=(1, 28, 28)"
+                )
+        for layer in layers:
+            yield layer, shape
+            shape = layer.output_shape(shape)
+
     def _check_x(self, x: Any, name: str) -> tuple[int, ...]:
         """Check a batch of inputs; return the shape of an output."""
         check_input(x, name, self._like)
@@ -475,6 +520,23 @@ class Sequential:
             if not all(all_finite(a) for a in ((G.U, G.V) if isinstance(G, LowRank) else (G,))):
                 return f"the gradient of layer {self.layers.index(layer)}, {layer!r}"
         return "the step"
+
+
+def _fused(p: Any, rows: int) -> Any:
+    """A parameter for an evaluation of so many rows: where there are more than a low-rank weight has in its smaller
+    factor, its core is multiplied into that once, not into every row."""
+    if not isinstance(p, LowRank) or p._S is None or rows <= min(p.shape):
+        return p
+    if p.shape[0] <= p.shape[1]:
+        return LowRank._make(p._U @ p._S, None, p._V)
+    return LowRank._make(p._U, None, p._V @ p._S.T)
+
+
+def check_shape(shape: Any, name: str = "shape") -> tuple[int, ...]:
+    """Return the shape of an input without the batch axis as a tuple of positive ints."""
+    if not isinstance(shape, (tuple, list)) or not shape:
+        raise TypeError(f"{name} must be a tuple such as (784,) or (1, 28, 28), got {shape!r}")
+    return tuple(check_size(size, f"{name}[{i}]") for i, size in enumerate(shape))
 
 
 def pieces(rows: int) -> Iterator[slice]:
