@@ -43,6 +43,52 @@ def test_local_ranks():
     assert local_ranks(VALUES, share=1) == (4, 2, 3)
 
 
+def test_local_ranks_by_the_spectral_norm():
+    """The largest value dropped is at most the threshold of the largest; one more would not be."""
+    assert local_ranks(VALUES, threshold=0.7) == (2, 1, 3)
+    assert local_ranks(VALUES, threshold=0.6) == (2, 1, 3), "3 of 5 is dropped: it is the threshold"
+    assert local_ranks(VALUES, threshold=0.59) == (3, 1, 3)
+    assert local_ranks([[0.0, 0.0]], threshold=0.5) == (1,)
+
+
+def test_ranks_by_a_target_by_hand():
+    values = [np.arange(10, 0, -1.0), np.arange(4, 0, -1.0)]
+    shapes = [(10, 10), (4, 20)]
+    # 20 and 24 parameters a rank, 100 and 80 as they are; ranks at shares 0, 0.15, 0.25, 0.35, 0.375, 0.45, 0.625, 0.875
+    steps = {
+        44: (1, 1), 64: (2, 1), 84: (3, 1), 104: (4, 1), 128: (4, 2), 148: (10, 2), 172: (10, 3), 180: (10, 4),
+    }  # fmt: skip
+    for (parameters, ranks), further in zip(steps.items(), [*steps][1:] + [10**6], strict=True):
+        assert local_ranks(values, parameters=parameters, shapes=shapes) == ranks
+        assert local_ranks(values, parameters=further - 1, shapes=shapes) == ranks
+    # low-rank already, at rank 10: 200 as it is
+    present = [200, 80]
+    assert local_ranks(values, parameters=148, shapes=shapes, present=present) == (5, 2)
+    assert local_ranks(values, parameters=280, shapes=shapes, present=present) == (10, 4)
+    # all together: 0.9, 0.8, of the second 0.75, 0.7, ...
+    assert global_ranks(values, parameters=103, shapes=shapes) == (3, 1)
+    assert global_ranks(values, parameters=108, shapes=shapes) == (3, 2)
+
+
+def test_global_ranks_of_groups():
+    assert global_ranks(VALUES, share=5 / 9, groups=["a", "a", "a"]) == global_ranks(VALUES, share=5 / 9)
+    assert global_ranks(VALUES, share=0.5, groups=[0, 1, 0]) == (1, 1, 3)
+    assert global_ranks(VALUES, share=0.5, groups=[0, 1, 2]) == local_ranks(VALUES, share=0.5)
+    assert global_ranks(VALUES, threshold=0.7, groups=[0, 1, 2]) == (2, 1, 3)
+
+
+def test_low_rank_weights_count_their_factors():
+    """600 parameters at rank 15 of a 20 x 20 weight, of which a round takes 100; of the 400 of a dense one too."""
+    options = {"loss": lambda ranks: ranks[1], "parameters": 500, "per_round": 100}
+    shapes = [(20, 20), (20, 20)]
+    assert iterative_ranks(shapes, ranks=(5, 15), present=[200, 600], **options) == (5, 6)
+    assert iterative_ranks(shapes, ranks=(5, 15), **options) == (5, 7)
+    options["parameters"] = 800
+    assert iterative_ranks(shapes, ranks=(5, 15), present=[200, 600], **options) == (5, 15)
+    options["parameters"] = 799
+    assert iterative_ranks(shapes, ranks=(5, 15), present=[200, 600], **options) == (5, 12)
+
+
 def test_global_ranks_by_share():
     assert global_ranks(VALUES, share=1.0) == (4, 2, 3)
     assert global_ranks(VALUES, share=5 / 9) == (1, 1, 3), "the equal values of the last layer come first"
@@ -156,8 +202,12 @@ def test_with_a_network():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: local_ranks(VALUES), ValueError, "give rank or share"),
-        (lambda: local_ranks(VALUES, rank=2, share=0.5), ValueError, "give rank or share"),
+        (lambda: local_ranks(VALUES), ValueError, "give one of rank, share, threshold and parameters"),
+        (
+            lambda: local_ranks(VALUES, rank=2, share=0.5),
+            ValueError,
+            "give one of rank, share, threshold and parameters",
+        ),
         (lambda: local_ranks(VALUES, rank=0), ValueError, "rank must be at least 1, got 0"),
         (lambda: local_ranks(VALUES, rank=1.5), TypeError, "rank must be an int"),
         (lambda: local_ranks(VALUES, share=0.0), ValueError, r"share must lie in \(0, 1\], got 0"),
@@ -175,7 +225,31 @@ def test_with_a_network():
             r"values\[1\] must be finite and not negative",
         ),
         (lambda: local_ranks([[math.nan]], rank=1), ValueError, r"values\[0\] must be finite"),
-        (lambda: global_ranks(VALUES), ValueError, "give share or threshold"),
+        (lambda: global_ranks(VALUES), ValueError, "give one of share, threshold and parameters"),
+        (lambda: local_ranks(VALUES, threshold=1.0), ValueError, r"threshold must lie in \(0, 1\), of"),
+        (lambda: local_ranks(VALUES, parameters=9), ValueError, "shapes is missing"),
+        (
+            lambda: local_ranks(VALUES, parameters=9, shapes=SHAPES[:1]),
+            ValueError,
+            "pair for each of 3 layers",
+        ),
+        (lambda: global_ranks(VALUES, share=0.5, groups="abc"), TypeError, "groups must be a sequence"),
+        (
+            lambda: global_ranks(VALUES, share=0.5, groups=[1]),
+            ValueError,
+            "a label for each of 3 layers, got 1",
+        ),
+        (
+            lambda: local_ranks(VALUES, parameters=9, shapes=SHAPES, present=[1, 2]),
+            ValueError,
+            "present must be a positive number for each of 3 layers",
+        ),
+        (
+            lambda: local_ranks(VALUES, parameters=9, shapes=SHAPES, present=7),
+            TypeError,
+            "present must be a sequence",
+        ),
+        (lambda: local_ranks(VALUES, parameters=9, shapes=SHAPES), ValueError, "at least 170, what rank 1"),
         (lambda: global_ranks(VALUES, threshold=2.0), ValueError, r"threshold must lie in \(0, 1\]"),
         (
             lambda: iterative_ranks(SHAPES, loss=1.0, parameters=500),

@@ -1,18 +1,22 @@
 """Which ranks to keep of the weights of a trained network: singular value truncation, local, global and iterative.
 
 The rules take what :func:`singular_values` gives and return one rank for each layer, in the same order;
-``dlra.nn.to_lowrank(net, rank=ranks)`` truncates the network.
+``dlra.nn.to_lowrank(net, rank=ranks)`` truncates the network. :func:`~dlra.compress.lsvt`,
+:func:`~dlra.compress.gsvt` and :func:`~dlra.compress.isvt` do both.
 
 References
 ----------
 Structure-preserving network compression via low-rank induced training through linear layers composition (LoRITa),
-section 4 and appendix A: LSVT, GSVT and ISVT.
+section 4 and appendix A: LSVT, GSVT and ISVT. X. Ou, Z. Chen, C. Zhu, Y. Liu, Low rank optimization for efficient deep
+learning, arXiv:2303.13635, section II-C: the indicator by the spectral norm.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -22,6 +26,7 @@ from dlra._factors import check_int
 from dlra.backend import is_array, kind, to_host
 from dlra.linalg import svdvals
 from dlra.lowrank import LowRank
+from dlra.nn._layer import factored_count
 from dlra.nn.network import Sequential
 
 __all__ = ["global_ranks", "iterative_ranks", "local_ranks", "singular_values"]
@@ -56,8 +61,19 @@ def singular_values(net: Sequential) -> list[np.ndarray]:
     return [to_host(s).astype(np.float64) for s in values]
 
 
-def local_ranks(values: Sequence[Any], *, rank: int | None = None, share: float | None = None) -> Ranks:
+def local_ranks(
+    values: Sequence[Any],
+    *,
+    rank: int | None = None,
+    share: float | None = None,
+    threshold: float | None = None,
+    parameters: int | None = None,
+    shapes: Sequence[tuple[int, int]] | None = None,
+    present: Sequence[int] | None = None,
+) -> Ranks:
     """Return the ranks of local truncation (LSVT): each layer by itself.
+
+    Give one of ``rank``, ``share``, ``threshold`` and ``parameters``.
 
     Parameters
     ----------
@@ -67,7 +83,17 @@ def local_ranks(values: Sequence[Any], *, rank: int | None = None, share: float 
         For every layer; a layer with fewer singular values keeps them all.
     share : float, optional
         Of the number of singular values of each layer, in (0, 1], rounded to the nearest integer; at least one is kept.
-        Give rank or share.
+    threshold : float, optional
+        In (0, 1): singular values up to this share of the largest of the layer are dropped, so that ‖W - W_r‖ ≤
+        threshold ‖W‖ in the spectral norm.
+    parameters : int, optional
+        Of all weights together, counted as :func:`iterative_ranks` counts them: the largest share that takes no more.
+        A layer of which the factors would not be smaller keeps all its singular values, and stands for a weight left as
+        it is.
+    shapes : sequence of (m, n), optional
+        Of the weights; wanted with ``parameters``.
+    present : sequence of int, optional
+        What each weight takes as it is, with ``parameters``; default mn. For one that is low-rank already, r (m + n).
 
     Returns
     -------
@@ -76,7 +102,7 @@ def local_ranks(values: Sequence[Any], *, rank: int | None = None, share: float 
     Notes
     -----
     The truncation of a layer W to rank r is its best approximation of that rank: the error ‖W - W_r‖_F is the root of
-    the sum of the squares of the singular values dropped.
+    the sum of the squares of the singular values dropped, and that in the spectral norm the largest of them.
 
     Examples
     --------
@@ -85,23 +111,38 @@ def local_ranks(values: Sequence[Any], *, rank: int | None = None, share: float 
     (2, 1)
     """
     layers = _descending(values)
-    if (rank is None) == (share is None):
-        raise ValueError(f"give rank or share, and not both; got rank={rank!r} and share={share!r}")
+    check_one(rank=rank, share=share, threshold=threshold, parameters=parameters)
+    if parameters is not None:
+        each = [[i] for i in range(len(layers))]
+        return _fitting(layers, each, parameters, shapes, present)
+    if threshold is not None:
+        least = check_number(threshold, "threshold")
+        if not 0 < least < 1:
+            raise ValueError(f"threshold must lie in (0, 1), of the largest of each layer, got {threshold}")
+        return tuple(max(1, int(np.count_nonzero(s > least * s[0]))) for s in layers)
     if rank is not None:
         if check_int(rank, "rank") < 1:
             raise ValueError(f"rank must be at least 1, got {rank}")
         return tuple(min(int(rank), len(s)) for s in layers)
-    part = _check_share(share)
+    part = check_share(share)
     return tuple(max(1, int(part * len(s) + 0.5)) for s in layers)
 
 
 def global_ranks(
-    values: Sequence[Any], *, share: float | None = None, threshold: float | None = None
+    values: Sequence[Any],
+    *,
+    share: float | None = None,
+    threshold: float | None = None,
+    parameters: int | None = None,
+    groups: Sequence[Any] | None = None,
+    shapes: Sequence[tuple[int, int]] | None = None,
+    present: Sequence[int] | None = None,
 ) -> Ranks:
     """Return the ranks of global truncation (GSVT): the largest singular values of all layers, each layer normalised.
 
     The singular values of each layer are divided by its largest one, so that the ranks do not depend on the scale of a
-    layer, and sorted together. Every layer keeps at least its largest.
+    layer, and sorted together. Every layer keeps at least its largest. Give one of ``share``, ``threshold`` and
+    ``parameters``.
 
     Parameters
     ----------
@@ -111,7 +152,13 @@ def global_ranks(
         Of the number of all singular values, in (0, 1], rounded to the nearest integer; values that are equal are kept
         in the order of their number in the layer, then of the layers.
     threshold : float, optional
-        In (0, 1]: normalised values from it on are kept. Give share or threshold.
+        In (0, 1]: normalised values from it on are kept.
+    parameters : int, optional
+        Of all weights together: the largest share that takes no more; see :func:`local_ranks`, also for ``shapes`` and
+        ``present``.
+    groups : sequence, optional
+        A label for each layer, such as its kind: layers of one label are sorted together, and the share is that of each
+        group. Default: all layers are one.
 
     Returns
     -------
@@ -126,18 +173,20 @@ def global_ranks(
     (2, 1)
     """
     layers = [_normalised(s) for s in _descending(values)]
-    if (share is None) == (threshold is None):
-        raise ValueError(f"give share or threshold, and not both; got {share!r} and {threshold!r}")
+    check_one(share=share, threshold=threshold, parameters=parameters)
+    together = _grouped(groups, len(layers))
+    if parameters is not None:
+        return _fitting(layers, together, parameters, shapes, present)
     if threshold is not None:
         least = check_number(threshold, "threshold")
         if not 0 < least <= 1:
             raise ValueError(f"threshold must lie in (0, 1], of the largest of each layer, got {threshold}")
         return tuple(max(1, int(np.count_nonzero(s >= least))) for s in layers)
-    wanted = int(_check_share(share) * sum(len(s) for s in layers) + 0.5)
-    ranks = [1] * len(layers)
-    order = sorted((-x, k, i) for i, s in enumerate(layers) for k, x in enumerate(s) if k > 0)
-    for _, _, i in order[: max(0, wanted - len(layers))]:
-        ranks[i] += 1
+    part, ranks = check_share(share), [1] * len(layers)
+    for group in together:
+        wanted = int(part * sum(len(layers[i]) for i in group) + 0.5)
+        for i in _order(layers, group)[: max(0, wanted - len(group))]:
+            ranks[i] += 1
     return tuple(ranks)
 
 
@@ -148,6 +197,7 @@ def iterative_ranks(
     parameters: int,
     per_round: int = 500,
     ranks: Sequence[int] | None = None,
+    present: Sequence[int] | None = None,
 ) -> Ranks:
     """Return the ranks of iterative truncation (ISVT): in each round from the layer where it costs the least.
 
@@ -168,12 +218,13 @@ def iterative_ranks(
         Parameters to save in a round.
     ranks : sequence of int, optional
         Where to start; default the full ranks.
+    present : sequence of int, optional
+        What each weight takes as it is; default mn. For one that is low-rank already, r (m + n).
 
     Returns
     -------
     tuple of int
-        Each either the full rank min(m, n), which stands for a weight left dense, or one whose factors are smaller than
-        the matrix.
+        Each either that of the start, which stands for a weight left as it is, or one whose factors are smaller.
 
     Raises
     ------
@@ -200,16 +251,25 @@ def iterative_ranks(
     per_round = check_int(per_round, "per_round")
     if per_round < 1:
         raise ValueError(f"per_round must be at least 1, got {per_round}")
-    least = sum(_count(1, size) for size in sizes)
+    whole = _check_present(present, sizes)
+
+    def count(rank: int, i: int) -> int:
+        return min(whole[i], factored_count(sizes[i], rank))
+
+    def lower(i: int, wanted: int) -> int:
+        """The largest rank that saves so many parameters, 0 where none does."""
+        return max(0, (count(now[i], i) - wanted) // factored_count(sizes[i], 1))
+
+    least = sum(count(1, i) for i in range(len(sizes)))
     if check_int(parameters, "parameters") < least:
         raise ValueError(
             f"parameters must be at least {least}, what rank 1 in every layer takes, got {parameters}"
         )
-    while sum(map(_count, now, sizes)) > parameters:
-        lower = [_lower(rank, size, per_round) for rank, size in zip(now, sizes, strict=True)]
-        if not any(lower):
-            lower = [_lower(rank, size, 1) and 1 for rank, size in zip(now, sizes, strict=True)]
-        candidates = [(*now[:i], rank, *now[i + 1 :]) for i, rank in enumerate(lower) if rank]
+    while sum(map(count, now, range(len(now)))) > parameters:
+        found = [lower(i, per_round) for i in range(len(now))]
+        if not any(found):
+            found = [min(1, lower(i, 1)) for i in range(len(now))]
+        candidates = [(*now[:i], rank, *now[i + 1 :]) for i, rank in enumerate(found) if rank]
         losses = [_value(loss, ranks) for ranks in candidates]
         if min(losses) == math.inf:
             raise ValueError(f"loss is infinite whichever layer is truncated further, from the ranks {now}")
@@ -217,15 +277,79 @@ def iterative_ranks(
     return now
 
 
-def _count(rank: int, shape: tuple[int, int]) -> int:
-    """The parameters of a weight truncated to this rank: of its factors, or of the matrix where that is smaller."""
-    m, n = shape
-    return min(m * n, rank * (m + n))
+def _order(layers: list[np.ndarray], group: list[int]) -> list[int]:
+    """The layers of a group in the order in which they receive one more rank, the largest value first."""
+    order = sorted((-x, k, i) for i in group for k, x in enumerate(layers[i]) if k > 0)
+    return [i for _, _, i in order]
 
 
-def _lower(rank: int, shape: tuple[int, int], wanted: int) -> int:
-    """The largest rank that saves so many parameters, 0 where none does."""
-    return max(0, (_count(rank, shape) - wanted) // sum(shape))
+def _fitting(
+    layers: list[np.ndarray], groups: list[list[int]], parameters: Any, shapes: Any, present: Any
+) -> Ranks:
+    """The ranks of the largest share, common to all groups, that takes no more parameters."""
+    if shapes is None:
+        raise ValueError("shapes is missing: parameters counts the weights by their shapes (m, n)")
+    sizes = _check_shapes(shapes)
+    if len(sizes) != len(layers):
+        raise ValueError(f"shapes must have one pair for each of {len(layers)} layers, got {len(sizes)}")
+    whole = _check_present(present, sizes)
+
+    def counts(ranks: list[int]) -> list[int]:
+        return [min(w, factored_count(size, r)) for w, size, r in zip(whole, sizes, ranks, strict=True)]
+
+    ranks = [1] * len(layers)
+    least = sum(counts(ranks))
+    if check_int(parameters, "parameters") < least:
+        raise ValueError(
+            f"parameters must be at least {least}, what rank 1 in every layer takes, got {parameters}"
+        )
+    steps = []  # at which share which layer receives one more
+    for group in groups:
+        total = sum(len(layers[i]) for i in group)
+        for wanted, i in enumerate(_order(layers, group), len(group) + 1):
+            steps.append((Fraction(2 * wanted - 1, 2 * total), i))
+    for _, at_once in itertools.groupby(sorted(steps), key=lambda step: step[0]):
+        further = list(ranks)
+        for _, i in at_once:
+            further[i] += 1
+        if sum(counts(further)) > parameters:
+            break
+        ranks = further
+    kept = [c >= w for c, w in zip(counts(ranks), whole, strict=True)]
+    return tuple(len(s) if k else r for s, k, r in zip(layers, kept, ranks, strict=True))
+
+
+def _grouped(groups: Any, count: int) -> list[list[int]]:
+    """The numbers of the layers of each group."""
+    if groups is None:
+        return [list(range(count))]
+    if isinstance(groups, str) or not hasattr(groups, "__iter__"):
+        raise TypeError(f"groups must be a sequence with a label for each layer, got {kind(groups)}")
+    labels = list(groups)
+    if len(labels) != count:
+        raise ValueError(f"groups must have a label for each of {count} layers, got {len(labels)}")
+    return [[i for i in range(count) if labels[i] == label] for label in dict.fromkeys(labels)]
+
+
+def check_one(**given: Any) -> dict[str, Any]:
+    """Return the one of these options that is not None, or raise a ValueError."""
+    found = {name: value for name, value in given.items() if value is not None}
+    if len(found) != 1:
+        *names, last = given
+        got = ", ".join(f"{name}={value!r}" for name, value in found.items()) or "none"
+        raise ValueError(f"give one of {', '.join(names)} and {last}, got {got}")
+    return found
+
+
+def _check_present(present: Any, sizes: list[tuple[int, int]]) -> list[int]:
+    if present is None:
+        return [m * n for m, n in sizes]
+    if not hasattr(present, "__iter__"):
+        raise TypeError(f"present must be a sequence with one number for each layer, got {kind(present)}")
+    whole = [check_int(p, f"present[{i}]") for i, p in enumerate(present)]
+    if len(whole) != len(sizes) or min(whole) < 1:
+        raise ValueError(f"present must be a positive number for each of {len(sizes)} layers, got {whole}")
+    return whole
 
 
 def _value(loss: Callable[[Ranks], float], ranks: Ranks) -> float:
@@ -266,7 +390,8 @@ def _normalised(s: np.ndarray) -> np.ndarray:
     return s / s[0] if s[0] > 0 else s
 
 
-def _check_share(share: Any) -> float:
+def check_share(share: Any) -> float:
+    """Return a share in (0, 1]."""
     part = check_number(share, "share")
     if not 0 < part <= 1:
         raise ValueError(f"share must lie in (0, 1], got {share}")

@@ -62,7 +62,7 @@ def to_lowrank(
         raise ValueError("give rank, rtol or parameters: what shall be kept?")
     bounds = _bounds(rank, weights)
     full = [
-        None if r is None and rank is not None else _decomposed(W)
+        None if r is None and rank is not None else decomposed(W)
         for W, r in zip(weights, bounds, strict=True)
     ]
     if parameters is not None:
@@ -79,9 +79,11 @@ def to_lowrank(
     return net.with_weights(replaced)
 
 
-def _decomposed(W: Any) -> LowRank:
-    """The singular value decomposition of a weight."""
-    return W.truncate() if isinstance(W, LowRank) else LowRank.from_dense(W)
+def decomposed(W: Any) -> LowRank:
+    """The singular value decomposition of a weight, with all its singular values."""
+    if isinstance(W, LowRank):
+        return W.truncate(min_rank=W.rank)
+    return LowRank.from_dense(W, rank=min(W.shape))
 
 
 def _bounds(rank: Any, weights: tuple[Any, ...]) -> list[int | None]:

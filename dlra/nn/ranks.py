@@ -12,6 +12,7 @@ from dlra._factors import check_int
 from dlra.backend import to_host
 from dlra.linalg import BOTH, svdvals
 from dlra.lowrank import LowRank
+from dlra.nn._layer import factored_count
 
 __all__ = ["ParameterBudget", "TiedTolerance"]
 
@@ -76,7 +77,7 @@ class ParameterBudget:
 
     def check(self, shapes: list[tuple[int, int]]) -> None:
         """Raise a ValueError where the budget does not suffice for the lowest ranks of weights of these shapes."""
-        least = sum(min(self.min_rank, m, n) * (m + n) for m, n in shapes)
+        least = sum(factored_count(shape, min(self.min_rank, *shape)) for shape in shapes)
         if self.parameters < least:
             raise ValueError(
                 f"a budget of {self.parameters} parameters is not enough: rank {self.min_rank} in each low-rank "
@@ -98,13 +99,13 @@ class ParameterBudget:
     def ranks(self, values: list[np.ndarray], shapes: list[tuple[int, int]]) -> list[int]:
         """The ranks that keep the largest of all these singular values (each list descending) within the budget."""
         ranks = [min(self.min_rank, len(s)) for s in values]
-        spent = sum(r * (m + n) for r, (m, n) in zip(ranks, shapes, strict=True))
+        spent = sum(map(factored_count, shapes, ranks))
         order = sorted(
             ((s, i, k) for i, column in enumerate(values) for k, s in enumerate(column) if k >= ranks[i]),
             key=lambda item: (-item[0], item[1], item[2]),
         )
         for _, i, k in order:
-            cost = sum(shapes[i])
+            cost = factored_count(shapes[i], 1)
             if k == ranks[i] and spent + cost <= self.parameters:  # a layer that is full stays closed
                 ranks[i] += 1
                 spent += cost
