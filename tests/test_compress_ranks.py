@@ -54,11 +54,11 @@ def test_local_ranks_by_the_spectral_norm():
 def test_ranks_by_a_target_by_hand():
     values = [np.arange(10, 0, -1.0), np.arange(4, 0, -1.0)]
     shapes = [(10, 10), (4, 20)]
-    # 20 and 24 parameters a rank, 100 and 80 as they are; ranks at shares 0, 0.15, 0.25, 0.35, 0.375, 0.45, 0.625, 0.875
+    # 20 and 24 parameters a rank, 100 and 80 as they are; shares 0, 0.15, 0.25, 0.35, 0.375, 0.45, 0.625, 0.875
     steps = {
         44: (1, 1), 64: (2, 1), 84: (3, 1), 104: (4, 1), 128: (4, 2), 148: (10, 2), 172: (10, 3), 180: (10, 4),
     }  # fmt: skip
-    for (parameters, ranks), further in zip(steps.items(), [*steps][1:] + [10**6], strict=True):
+    for (parameters, ranks), further in zip(steps.items(), [*[*steps][1:], 10**6], strict=True):
         assert local_ranks(values, parameters=parameters, shapes=shapes) == ranks
         assert local_ranks(values, parameters=further - 1, shapes=shapes) == ranks
     # low-rank already, at rank 10: 200 as it is

@@ -323,13 +323,26 @@ def test_isvt_trains_on_its_data_by_default():
     assert bits(small) == bits(other)
 
 
-def test_products_are_multiplied_out_first():
-    class Composed(nn.Sequential):
-        def merge(self):
-            return nn.Sequential(nn.Linear(12, 10, rng=3), nn.Linear(10, 3, rng=4))
-
-    net = Composed(nn.Linear(12, 3, rng=0))
-    assert lsvt(net, 2).net.ranks == (2, 2)
+@pytest.mark.parametrize("rule", ["lsvt", "gsvt", "isvt"])
+def test_products_are_multiplied_out_first(rule, rng):
+    net = nn.Sequential(
+        nn.ComposedConv2d(1, 4, 3, factors=3, rng=0), nn.Tanh(), nn.SVDConv2d(4, 3, 2, rng=1), nn.Flatten(),
+        nn.ComposedLinear(12, 8, rng=2), nn.Tanh(), nn.SVDLinear(8, 6, rng=3),
+    )  # fmt: skip
+    before = bits(net)
+    x, y = rng.standard_normal((30, 1, 5, 5)).astype("float32"), rng.integers(6, size=30)
+    merged = net.merge()
+    assert [isinstance(W, LowRank) for W in merged.weights] == [False, True, False, True]
+    assert merged.parameter_count() == 36 + 3 * 19 + 96 + 6 * 14, "of full rank, the factors are larger"
+    if rule == "isvt":
+        small, report = isvt(net, x, y, parameters=150, per_round=20, rng=0)
+    else:
+        small, report = getattr(truncation, rule)(net, parameters=150, input_shape=(1, 5, 5))
+    assert bits(net) == before and small.parameter_count() <= 150
+    check_report(merged, small, report, (1, 5, 5))
+    assert {type(layer).__name__ for layer in small._weighted} <= {
+        "Conv2d", "LowRankConv2d", "Linear", "LowRankLinear",
+    }  # fmt: skip
 
 
 # ---- report

@@ -136,6 +136,16 @@ def test_merging_changes_the_form_only(rng):
     assert not any(layer.is_lowrank for layer in net.to_dense()._weighted)
     assert net.parameter_count() == merged.parameter_count() and net.ranks == (3, 3, 4, 4, 3)
     assert merged.merge().weights[0] is merged.weights[0]
+    trained = sum(A.size for A in net.matrices)
+    assert net.parameter_count("training") == net.parameter_count("stored") == trained
+    assert net.parameter_count("dense") == sum(m * n for m, n in (W.shape for W in net.weights))
+    shape = tuple(x.shape[1:])
+    split = net.split()
+    assert net.flops(shape) == merged.flops(shape) == split.flops(shape)
+    assert split.parameter_count() == net.parameter_count() and not any(
+        la.is_lowrank for la in split._weighted
+    )
+    np.testing.assert_allclose(split.predict(x), net.predict(x), atol=1e-13)
 
 
 @pytest.mark.parametrize("factors", [1, 2, 3])

@@ -310,7 +310,7 @@ class _Task:
     ):
         if not isinstance(net, Sequential):
             raise TypeError(f"net must be a dlra.nn.Sequential, got {kind(net)}")
-        self.net: Sequential = getattr(net, "merge", lambda: net)()
+        self.net = net.merge()
         self.weighted = self.net._weighted
         self.left: dict[int, str] = {}
         self.chosen = self._chosen(layers)
