@@ -5,9 +5,9 @@ included, so that a LowRank gives what its dense matrix gives. A LowRank is neve
 those of the core after its factors are orthonormalised. Singular values below max(m, n) eps σ₁, which are rounding
 errors in the precision of the matrix, count as zero: a small power of them would not be small.
 
-Norms (:func:`nuclear_norm`, :func:`schatten_norm`, :func:`sorted_l1`, :func:`two_level_l1`) scale with the matrix and
-are small for matrices that are small. The others do not change under scaling, and only tell how the singular values
-are distributed: :func:`effective_rank` is to be minimised, :func:`gini` and :func:`hoyer` are to be maximised.
+Norms (:func:`.nuclear_norm`, :func:`.schatten_norm`, :func:`.sorted_l1`, :func:`.two_level_l1`) scale with the matrix
+and are small for matrices that are small. The others do not change under scaling, and only tell how the singular values
+are distributed: :func:`.effective_rank` is to be minimised, :func:`.gini` and :func:`.hoyer` are to be maximised.
 
 With ``return_gradient=True`` each returns (value, G), where G is the derivative by the matrix with respect to the real
 inner product Re tr(GᴴX): for A = U diag(σ) Vᴴ and a measure f(σ) it is U diag(∂f/∂σ) Vᴴ. Of an array it is an array of
@@ -17,8 +17,8 @@ O((m + n) r² + r³): in its own U and V where they are orthonormal. For norms <
 Singular values that count as zero get the derivative 0, so that G lies in those two spaces. Where the measure has a
 kink (all but Schatten norms with p > 1), its slopes in the two directions away from zero are opposite, and 0 lies
 between them: for norms G is the subgradient of smallest norm there. These slopes are infinite for the effective rank
-and for Schatten norms with p < 1. Where singular values are equal, :func:`gini`, :func:`sorted_l1`,
-:func:`two_level_l1` and the spectral norm have one-sided derivatives only. G then takes equal ones in the order, and
+and for Schatten norms with p < 1. Where singular values are equal, :func:`.gini`, :func:`.sorted_l1`,
+:func:`.two_level_l1` and the spectral norm have one-sided derivatives only. G then takes equal ones in the order, and
 with the singular vectors, that the decomposition gives, which for the norms is one subgradient of several.
 
 References

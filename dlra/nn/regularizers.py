@@ -97,9 +97,9 @@ class Regularizer:
 
     References
     ----------
-    Ou et al., section II-C. Orthogonality: H. Yang, M. Tang, W. Wen, F. Yan, D. Hu, A. Li, H. Li, Y. Chen, Learning
-    low-rank deep neural networks via singular vector orthogonality regularization and singular value sparsification,
-    CVPR workshops 2020, arXiv:2004.09031.
+    Ou et al., arXiv:2303.13635, section II-C. Orthogonality: H. Yang, M. Tang, W. Wen, F. Yan, D. Hu, A. Li, H. Li,
+    Y. Chen, Learning low-rank deep neural networks via singular vector orthogonality regularization and singular value
+    sparsification, CVPR workshops 2020, arXiv:2004.09031.
 
     Examples
     --------
