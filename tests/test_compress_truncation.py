@@ -24,7 +24,6 @@ from dlra.compress import (
     isvt,
     local_ranks,
     lsvt,
-    singular_values,
     truncation,
 )
 
@@ -177,7 +176,7 @@ def test_a_target_is_the_largest_share_that_fits(sizes, seed, part, lowrank):
         for pair in itertools.pairwise(sizes)
     ]
     net = network(sizes, ranks, seed=seed % 1000)
-    values = singular_values(net)
+    values = [np.diag(truncation.decomposed(W).S) for W in net.weights]  # many are equal to rounding
 
     def count(found):
         """What these ranks take, a weight being left as it is where factors do not save."""

@@ -459,7 +459,6 @@ class _Task:
         truncated, tuned, seconds_tuning = self._evaluated(net), (None, None), None
         if self.fine_tune is not None:
             began = time.perf_counter()
-            net = net.copy()
             train(net, **self.fine_tune)
             seconds_tuning = time.perf_counter() - began
             tuned = self._evaluated(net)
