@@ -481,6 +481,16 @@ def test_refused_before_any_work(call, error, message, monkeypatch):
         call()
 
 
+def test_a_target_counts_the_weights_left_alone_too():
+    for small, report in (
+        lsvt(NET, parameters=180, layers=[0]),
+        gsvt(NET, parameters=180, layers=[0]),
+        isvt(NET, X, Y, parameters=180, layers=[0], per_round=1, rng=0),
+    ):
+        assert small.ranks == (4, 8, 1) and small.parameter_count() == 88 + 80 + 8
+        check_report(NET, small, report, (12,))
+
+
 def test_targets_at_their_ends():
     assert lsvt(NET, parameters=208).net.ranks == NET.ranks
     assert lsvt(NET, parameters=48).net.parameter_count() == 48
