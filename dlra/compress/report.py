@@ -119,6 +119,26 @@ class Report:
     seconds_tuning: float | None
 
     @property
+    def ranks_before(self) -> tuple[int, ...]:
+        """Of all weights of the network given."""
+        return tuple(layer.rank_before for layer in self.layers)
+
+    @property
+    def ranks_after(self) -> tuple[int, ...]:
+        """Of all weights of the network returned."""
+        return tuple(layer.rank_after for layer in self.layers)
+
+    @property
+    def loss_after(self) -> float | None:
+        """Of the network returned, on the data given."""
+        return self.loss_truncated if self.loss_tuned is None else self.loss_tuned
+
+    @property
+    def accuracy_after(self) -> float | None:
+        """Of the network returned, on the data given."""
+        return self.accuracy_truncated if self.accuracy_tuned is None else self.accuracy_tuned
+
+    @property
     def parameters_before(self) -> int:
         """Of all weights, as ``net.parameter_count()``."""
         return sum(layer.parameters_before for layer in self.layers)
@@ -155,6 +175,8 @@ class Report:
         for name in ("parameters", "flops"):
             for part in ("before", "after", "drop"):
                 found[f"{name}_{part}"] = getattr(self, f"{name}_{part}")
+        for name in ("ranks_before", "ranks_after", "loss_after", "accuracy_after"):
+            found[name] = getattr(self, name)
         return _plain(found)
 
     def to_json(self, path: Any) -> None:

@@ -667,7 +667,7 @@ def _checked_regularizer(regularizer: Any, net: Sequential) -> Any:
             "orthogonality of the regularizer concerns layers in singular value form, which the network has none of: "
             "convert it with nn.to_svd, or leave orthogonality out"
         )
-    return regularizer
+    return regularizer if regularizer.strength or regularizer.orthogonality else None
 
 
 def _identity_of(method: Integrator) -> str:
