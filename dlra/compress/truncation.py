@@ -28,7 +28,7 @@ from dlra.errors import DlraWarning
 from dlra.integrators import AugmentedBUG
 from dlra.lowrank import LowRank
 from dlra.nn._batches import is_finite
-from dlra.nn._layer import WeightLayer, check_size, factored_count, generator
+from dlra.nn._layer import WeightLayer, check_layers, check_size, factored_count, generator
 from dlra.nn.convolution import Conv2d
 from dlra.nn.losses import CrossEntropyLoss, Loss, MSELoss
 from dlra.nn.network import Sequential, check_shape
@@ -353,15 +353,7 @@ class _Task:
                     f"{[tuple(layer.weight.shape) for layer in self.weighted]}: nothing can be truncated"
                 )
             return chosen
-        if isinstance(layers, (str, dict)) or not hasattr(layers, "__iter__"):
-            raise TypeError(f"layers must be a list of indices into net.weights, got {layers!r}")
-        given = [check_int(i, "an index of layers") for i in layers]
-        for i in given:
-            if not -count <= i < count:
-                raise IndexError(f"layers names weight {i}, but the network has {count}")
-        chosen = sorted({i % count for i in given})
-        if not given or len(chosen) < len(given):
-            raise ValueError(f"layers must name at least one weight, and each once, got {given}")
+        chosen = check_layers(layers, count)
         for i in chosen:
             if i in small:
                 raise ValueError(f"layers names weight {i}, but {small[i]}; leave it out")

@@ -320,6 +320,22 @@ def check_size(value: Any, name: str, least: int = 1) -> int:
     return value
 
 
+def check_layers(layers: Any, count: int) -> list[int]:
+    """Return indices of weights as a list of ints from 0 on, in ascending order; None for all."""
+    if layers is None:
+        return list(range(count))
+    if isinstance(layers, (str, dict)) or not hasattr(layers, "__iter__"):
+        raise TypeError(f"layers must be a sequence of indices of weights, got {layers!r}")
+    chosen = [check_int(i, "an index in layers") for i in layers]
+    for i in chosen:
+        if not -count <= i < count:
+            raise IndexError(f"layers names weight {i}, but the network has {count}")
+    chosen = [i % count for i in chosen]
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise ValueError(f"layers must name at least one weight, and none twice, got {list(layers)}")
+    return sorted(chosen)
+
+
 GAINS = {"he": (2.0, 0), "xavier": (2.0, 1), "lecun": (1.0, 0)}
 """Variance of the entries: numerator, and whether (in + out) or in is the denominator."""
 

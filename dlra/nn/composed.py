@@ -19,11 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from dlra._factors import check_int
 from dlra.backend import Array, dtype_name, from_host, kind, namespace
 from dlra.linalg import svd
 from dlra.lowrank import LowRank
-from dlra.nn._layer import Parameters, WeightLayer, check_size, generator
+from dlra.nn._layer import Parameters, WeightLayer, check_layers, check_size, generator
 from dlra.nn.convolution import Conv2d
 from dlra.nn.layers import Linear, check_rank
 from dlra.nn.network import Sequential
@@ -440,22 +439,6 @@ def _converted(net: Any, name: str, layers: Any, kinds: tuple[Any, Any], matrice
         product._matrices = matrices(layer)
         new[places[k]] = product
     return Sequential(new)
-
-
-def check_layers(layers: Any, count: int) -> list[int]:
-    """Return indices of weights as a list of ints from 0 on, without doubles; None for all."""
-    if layers is None:
-        return list(range(count))
-    if isinstance(layers, (str, int)) or not hasattr(layers, "__iter__"):
-        raise TypeError(f"layers must be a sequence of indices of weights, got {layers!r}")
-    chosen = [check_int(i, "an index in layers") for i in layers]
-    for i in chosen:
-        if not -count <= i < count:
-            raise IndexError(f"layers names weight {i}, but the network has {count}")
-    chosen = [i % count for i in chosen]
-    if not chosen or len(set(chosen)) < len(chosen):
-        raise ValueError(f"layers must name at least one weight, and none twice, got {list(layers)}")
-    return chosen
 
 
 def check_inner(inner: Any, m: int, n: int) -> int:
