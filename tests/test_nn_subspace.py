@@ -16,6 +16,7 @@ from nn_helpers import bits, blobs, network
 from dlra import nn
 from dlra.errors import TrainingError
 from dlra.nn import subspace as module
+from validation.networks.subspace import Parts
 
 CE, MSE = nn.CrossEntropyLoss(), nn.MSELoss()
 
@@ -109,6 +110,16 @@ def test_trajectory_records_epochs():
     assert all(np.array_equal(a, b) for a, b in zip(all_of_them, seen, strict=True))
     assert len({a.tobytes() for a in seen}) == 6, "snapshots do not follow the network"
     assert np.array_equal(some.snapshots[0], seen[2]) and np.array_equal(some.snapshots[1], seen[4])
+
+
+def test_parts_of_an_epoch_are_the_rows_once_each():
+    """How validation records several snapshots an epoch: an epoch of train is a part of one."""
+    rows = np.arange(1000)
+    source = Parts(rows, rows, parts=3, seed=0)
+    parts = [np.concatenate([x for x, _ in source()]) for _ in range(6)]
+    for epoch in (parts[:3], parts[3:]):
+        assert np.array_equal(np.sort(np.concatenate(epoch)), rows)
+    assert not np.array_equal(parts[0], parts[3]) and min(map(len, parts)) > 200
 
 
 def test_trajectory_does_not_stop_a_training():
@@ -414,6 +425,9 @@ def test_lowrank_weights_are_refused_with_the_remedy():
     ):
         with pytest.raises(TypeError, match=r"weight 0 .* low-rank .*net\.split\(\)"):
             run()
+    split = net.split()
+    nn.Trajectory().record(split)
+    assert bits(nn.with_vector(split, nn.to_vector(split))) == bits(split)
 
 
 def test_bad_vectors():
