@@ -1,5 +1,5 @@
 """Pictures of a :class:`~dlra.Solution`: rank, error budget, observables, singular values, the solution itself; of a
-training: loss, accuracy, ranks, parameters.
+training: loss, accuracy, ranks, parameters; of a comparison of ways to small networks.
 
 Each function returns a :class:`matplotlib.figure.Figure`; nothing is shown and nothing global is touched, so
 they work without a display. Needs matplotlib: ``pip install "dlra[plot]"``.
@@ -18,11 +18,14 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from dlra import _axes as draw
+from dlra import _comparison_panels as compared
 from dlra import _panels as panels
 from dlra.lowrank import LowRank
 from dlra.solution import Solution
@@ -30,12 +33,26 @@ from dlra.solution import Solution
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from dlra.nn import History
+    from dlra.compress import Comparison
+    from dlra.nn import History, Sequential
     from dlra.problems import Problem
 
-__all__ = ["error_budget", "observables", "overview", "rank", "save", "singular_values", "state", "training"]
+__all__ = [
+    "accuracy_against_parameters",
+    "error_budget",
+    "observables",
+    "overview",
+    "rank",
+    "retained_singular_values",
+    "save",
+    "singular_value_decay",
+    "singular_values",
+    "state",
+    "training",
+]
 
 _MEMBERS = 9  # of a coupled system at most so many matrices are shown
+_WEIGHTS = 12  # of a network at most so many weights are shown
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -322,6 +339,200 @@ def training(
         panels.training_ranks(axes[2], histories, names)
         panels.training_parameters(axes[3], histories, names)
     return figure
+
+
+def accuracy_against_parameters(comparison: Comparison) -> Figure:
+    """Accuracy on the test data over the number of parameters, of all methods of a comparison.
+
+    The left panel shows networks as they are truncated, the right one after fine-tuning; without that there is one
+    panel. Low-rank training, which truncates while it trains, is in both. The dense networks before truncation are open
+    markers; bars are one standard deviation over the seeds. The distance from 100 % is on a logarithmic axis.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        What :func:`dlra.compress.compare` returns.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        A comparison without points.
+    """
+    from dlra.compress.comparison import Comparison
+
+    if not isinstance(comparison, Comparison):
+        raise TypeError(f"expected a dlra.compress.Comparison, got {type(comparison).__name__}")
+    if not comparison.points:
+        raise ValueError(
+            f"the comparison has no points to show: {comparison.message or _first_failure(comparison)}"
+        )
+    tuned = any(point.accuracy_tuned is not None for point in comparison.points)
+    with styled():
+        figure = new_figure(10.0 if tuned else 6.4, 4.6)
+        axes = figure.subplots(1, 2 if tuned else 1, squeeze=False, sharey=True)[0]
+        for ax, of_tuned in zip(axes, (False, True), strict=False):
+            compared.accuracies(ax, comparison, of_tuned)
+        compared.accuracy_axis(axes)
+        axes[0].set_ylabel("accuracy in %")
+        if tuned:
+            epochs = comparison.settings["fine_tune"]
+            axes[0].set_title("truncated")
+            axes[1].set_title(f"truncated and trained {epochs} epoch{'s' if epochs > 1 else ''} more")
+        _common_legend(figure, axes)
+    return figure
+
+
+def retained_singular_values(curves: Comparison | Mapping[str, Any]) -> Figure:
+    """The drop of accuracy, without further training, over the share of the singular values that are kept.
+
+    Parameters
+    ----------
+    curves : Comparison or mapping
+        Of a comparison the trainings, averaged over the seeds; or name -> (shares, drops) or (shares, drops, standard
+        deviations), all in percent.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        Nothing to show; columns of different lengths.
+    """
+    from dlra.compress.comparison import Comparison
+
+    if isinstance(curves, Comparison):
+        table = _drops(curves)
+        places = [curves.methods.index(name) for name in table]
+    elif isinstance(curves, Mapping):
+        table = {str(name): _checked_curve(str(name), curve) for name, curve in curves.items()}
+        places = range(len(table))
+    else:
+        raise TypeError(
+            f"curves must be a dlra.compress.Comparison or a mapping, name -> (shares, drops), got "
+            f"{type(curves).__name__}"
+        )
+    if not table:
+        raise ValueError("curves: no method was truncated, there is nothing to show")
+    with styled():
+        figure = new_figure(6.4, 4.4)
+        compared.drops(figure.subplots(), table, places)
+    return figure
+
+
+def singular_value_decay(
+    nets: Sequence[Sequential | Sequence[Any]], names: Sequence[str] | None = None
+) -> Figure:
+    """The singular values of each weight of several networks, divided by the largest, one panel a weight.
+
+    Parameters
+    ----------
+    nets : sequence
+        Networks, or lists with the descending singular values of each weight. Of more than 12 weights some are left
+        out.
+    names : sequence of str, optional
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    TypeError, ValueError
+        Neither networks nor lists of vectors; another number of names than of networks.
+    """
+    from dlra.compress.ranks import singular_values as values_of
+    from dlra.nn.network import Sequential
+
+    if isinstance(nets, (str, Sequential)) or not isinstance(nets, (list, tuple)) or not nets:
+        raise TypeError(f"nets must be a list of networks or of lists of singular values, got {nets!r:.60}")
+    if isinstance(names, str):
+        raise TypeError(f"names must be a sequence with one name per network, got {names!r}")
+    labels = [str(i + 1) for i in range(len(nets))] if names is None else list(names)
+    if len(labels) != len(nets):
+        raise ValueError(f"names must name each of {len(nets)} networks, got {len(labels)}")
+    spectra = [
+        values_of(one) if isinstance(one, Sequential) else _checked_values(name, one)
+        for one, name in zip(nets, labels, strict=True)
+    ]
+    count = max(map(len, spectra))
+    shown = list(draw.thinned(count, _WEIGHTS))
+    with styled():
+        figure, axes = _grid(len(shown), width=3.2, height=2.5)
+        for ax, j in zip(axes, shown, strict=True):
+            compared.decay(ax, [s[j] if j < len(s) else None for s in spectra], labels, int(j))
+        for ax in axes[:: 3 if len(shown) in (3, 5, 6, 9) else 2 if len(shown) == 4 else 4]:
+            ax.set_ylabel(r"$\sigma_j / \sigma_1$")
+        if len(spectra) > 1:
+            _common_legend(figure, axes)
+    return figure
+
+
+def _first_failure(comparison: Comparison) -> str:
+    failed = comparison.failures
+    return f"{failed[0].method}: {failed[0].message}" if failed else "nothing was computed"
+
+
+def _common_legend(figure: Any, axes: Any) -> None:
+    """One legend below all axes."""
+    named: dict[str, Any] = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
+    figure.legend(
+        list(named.values()),
+        list(named),
+        loc="outside lower center",
+        ncols=min(len(named), 6),
+        handlelength=3.4,
+    )
+
+
+def _drops(comparison: Comparison) -> dict[str, tuple[Any, Any, Any]]:
+    """Per method shares of the singular values, means and standard deviations of the drop, in percent."""
+    table = {}
+    for method in comparison.methods:
+        found = [t for t in comparison.trainings if t.method == method and t.retained]
+        if found:
+            drops = np.asarray([[100 * (t.accuracy - a) for _, a in t.retained] for t in found])
+            shares = 100 * np.asarray([share for share, _ in found[0].retained])
+            spread = drops.std(axis=0, ddof=1) if len(found) > 1 else np.zeros(len(shares))
+            table[method] = (shares, drops.mean(axis=0), spread)
+    return table
+
+
+def _checked_curve(name: str, curve: Any) -> tuple[Any, Any, Any]:
+    if not isinstance(curve, (tuple, list)) or len(curve) not in (2, 3):
+        raise TypeError(
+            f"curves[{name!r}] must be (shares, drops) or (shares, drops, deviations), got {curve!r:.60}"
+        )
+    columns = [np.asarray(column, dtype=float) for column in curve]
+    if any(c.ndim != 1 or len(c) != len(columns[0]) or not len(c) for c in columns):
+        raise ValueError(
+            f"curves[{name!r}] must have vectors of one length, at least 1, got shapes {[c.shape for c in columns]}"
+        )
+    if not (columns[0] > 0).all():
+        raise ValueError(f"curves[{name!r}] must have positive shares, in percent, got {columns[0].min():g}")
+    return columns[0], columns[1], columns[2] if len(columns) == 3 else np.zeros(len(columns[0]))
+
+
+def _checked_values(name: str, lists: Any) -> list[Any]:
+    if not isinstance(lists, (list, tuple)) or not lists:
+        raise TypeError(
+            f"nets: {name!r} must be a network or a list with the singular values of each weight, got {lists!r:.60}"
+        )
+    values = [np.asarray(s, dtype=float) for s in lists]
+    for j, s in enumerate(values):
+        if s.ndim != 1 or not len(s) or not (s >= 0).all() or (np.diff(s) > 0).any():
+            raise ValueError(
+                f"nets: weight {j} of {name!r} must be a vector of descending singular values, got shape {s.shape}"
+            )
+    return values
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:

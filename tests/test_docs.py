@@ -215,7 +215,7 @@ def test_command_exists(page, line):
 
 
 @pytest.mark.parametrize(
-    ("page", "names"), [("files.md", ("solve",)), ("networks.md", ("train", "evaluate", "prune"))]
+    ("page", "names"), [("files.md", ("solve",)), ("networks.md", ("train", "evaluate", "prune", "compare"))]
 )
 def test_options_of_commands_are_those_of_the_table(page, names):
     listed = re.findall(r"^\| (`-.*?) \|", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.M)

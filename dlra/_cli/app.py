@@ -10,7 +10,7 @@ from typer import Argument, Option
 
 import dlra
 from dlra import integrators, substeps
-from dlra._cli import training_commands
+from dlra._cli import comparing_commands, training_commands
 from dlra._cli.exits import FAILED, exit_on_error
 from dlra._cli.options import OUTPUT, CheckpointEvery, Debug, Progress, Quiet, end, tell, wants_progress
 
@@ -262,6 +262,7 @@ def solve(
 app.command()(training_commands.train)
 app.command()(training_commands.evaluate)
 app.command()(training_commands.prune)
+app.command()(comparing_commands.compare)
 
 
 @app.command()

@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dlra.compress.comparison import Comparison, Failure, Point, Row, Training, compare
     from dlra.compress.measures import (
         effective_rank,
         gini,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from dlra.compress.truncation import Compressed, gsvt, isvt, lsvt
 
 _HOME = {
+    "comparison": ("Comparison", "Failure", "Point", "Row", "Training", "compare"),
     "measures": (
         "effective_rank", "gini", "hoyer", "nuclear_norm", "schatten_norm", "sorted_l1", "two_level_l1",
     ),
@@ -37,9 +39,15 @@ _HOME = {
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
+    "Comparison",
     "Compressed",
+    "Failure",
     "LayerReport",
+    "Point",
     "Report",
+    "Row",
+    "Training",
+    "compare",
     "effective_rank",
     "gini",
     "global_ranks",

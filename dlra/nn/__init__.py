@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dlra.nn.history import Epoch, History
     from dlra.nn.layers import Flatten, Linear, LowRankLinear, ReLU, Sigmoid, Tanh
     from dlra.nn.losses import CrossEntropyLoss, MSELoss
-    from dlra.nn.models import lenet5, mlp
+    from dlra.nn.models import fcn, lenet5, lenet_300_100, mlp
     from dlra.nn.network import Gradient, Sequential, gradient_flow
     from dlra.nn.optimizers import SGD, Adam, Momentum
     from dlra.nn.pruning import to_lowrank
@@ -43,7 +43,7 @@ _HOME = {
     "history": ("Epoch", "History"),
     "layers": ("Flatten", "Linear", "LowRankLinear", "ReLU", "Sigmoid", "Tanh"),
     "losses": ("CrossEntropyLoss", "MSELoss"),
-    "models": ("lenet5", "mlp"),
+    "models": ("fcn", "lenet5", "lenet_300_100", "mlp"),
     "network": ("Gradient", "Sequential", "gradient_flow"),
     "optimizers": ("SGD", "Adam", "Momentum"),
     "pruning": ("to_lowrank",),
@@ -88,8 +88,10 @@ __all__ = [
     "Trajectory",
     "datasets",
     "evaluate",
+    "fcn",
     "gradient_flow",
     "lenet5",
+    "lenet_300_100",
     "load",
     "mlp",
     "schedules",

@@ -10,7 +10,10 @@ from dlra.nn._layer import Layer, check_size, generator
 from dlra.nn.layers import Flatten, Linear, LowRankLinear, ReLU, Sigmoid, Tanh
 from dlra.nn.network import Sequential
 
-__all__ = ["lenet5", "mlp"]
+__all__ = ["fcn", "lenet5", "lenet_300_100", "mlp"]
+
+NAMES = ("fcn6", "fcn8", "fcn10", "lenet-300-100", "lenet5", "mlp")
+"""The networks that :func:`by_name` knows."""
 
 ACTIVATIONS: dict[str, type[Layer]] = {"relu": ReLU, "tanh": Tanh, "sigmoid": Sigmoid}
 
@@ -59,6 +62,84 @@ def mlp(
             layers.append(LowRankLinear(n, m, r, start=start, dtype=dtype, rng=rng))
         layers.append(ACTIVATIONS[activation]())
     return Sequential(layers[:-1])
+
+
+def fcn(
+    layers: int = 8,
+    width: int = 96,
+    rank: int | Sequence[int | None] | None = None,
+    *,
+    inputs: int = 784,
+    classes: int = 10,
+    dtype: Any = "float32",
+    rng: Any = None,
+) -> Sequential:
+    """Return a fully connected network of so many layers, all of one width but the last, with ReLU between them.
+
+    Parameters
+    ----------
+    layers : int
+        Number of weights: ``inputs`` to ``width``, ``width`` to ``width``, ..., ``width`` to ``classes``.
+    width : int
+    rank : int, sequence or None
+        As in :func:`mlp`.
+    inputs, classes : int
+    dtype : {"float32", "float64"}
+    rng : numpy.random.Generator or int, optional
+
+    Returns
+    -------
+    Sequential
+
+    References
+    ----------
+    LoRITa, section 5.1 and Table 1a: FCN6, FCN8 and FCN10, of width 96.
+
+    Examples
+    --------
+    >>> from dlra import nn
+    >>> [W.shape for W in nn.fcn(layers=3, rng=0).weights]
+    [(96, 784), (96, 96), (10, 96)]
+    """
+    layers, width = check_size(layers, "layers"), check_size(width, "width")
+    inputs, classes = check_size(inputs, "inputs"), check_size(classes, "classes")
+    return mlp((inputs, *[width] * (layers - 1), classes), rank, dtype=dtype, rng=rng)
+
+
+def lenet_300_100(
+    rank: int | Sequence[int | None] | None = None,
+    *,
+    inputs: int = 784,
+    classes: int = 10,
+    dtype: Any = "float32",
+    rng: Any = None,
+) -> Sequential:
+    """Return a fully connected network with hidden layers of 300 and 100, with ReLU between them.
+
+    Parameters
+    ----------
+    rank : int, sequence or None
+        As in :func:`mlp`.
+    inputs, classes : int
+    dtype : {"float32", "float64"}
+    rng : numpy.random.Generator or int, optional
+
+    Returns
+    -------
+    Sequential
+
+    References
+    ----------
+    Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, Proc. IEEE 86 (1998) 2278-2324.
+
+    Examples
+    --------
+    >>> from dlra import nn
+    >>> nn.lenet_300_100(rng=0).parameter_count()
+    266200
+    """
+    inputs, classes = check_size(inputs, "inputs"), check_size(classes, "classes")
+    return mlp((inputs, 300, 100, classes), rank, dtype=dtype, rng=rng)
 
 
 def lenet5(
@@ -114,6 +195,46 @@ def lenet5(
         conv(0, 1, 20), ReLU(), MaxPool2d(2), conv(1, 20, 50), ReLU(), MaxPool2d(2), Flatten(),
         linear(2, 800, 500), ReLU(), linear(3, 500, classes),
     )  # fmt: skip
+
+
+def by_name(
+    name: str, image: tuple[int, ...], *, hidden: Sequence[int] | None = None, classes: int = 10,
+    dtype: Any = "float32", rng: Any = None,
+) -> Sequential:  # fmt: skip
+    """A dense network by its name.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`NAMES`.
+    image : tuple of int
+        Shape of an input; "lenet5" takes (1, 28, 28), the others rows.
+    hidden : sequence of int, optional
+        Sizes of the hidden layers of "mlp", which needs them; the others are what they are.
+    classes : int
+    dtype : {"float32", "float64"}
+    rng : numpy.random.Generator or int, optional
+    """
+    if name not in NAMES:
+        raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
+    if (name == "mlp") != (hidden is not None):
+        raise ValueError(
+            "mlp needs hidden, the sizes of its hidden layers"
+            if hidden is None
+            else f"hidden goes with mlp only, {name} is what it is"
+        )
+    options: dict[str, Any] = {"classes": classes, "dtype": dtype, "rng": rng}
+    if name == "lenet5":
+        if tuple(image) != (1, 28, 28):
+            raise ValueError(f"lenet5 takes images of shape (1, 28, 28), got {tuple(image)}")
+        return lenet5(**options)
+    if len(image) != 1:
+        raise ValueError(f"{name} takes rows, give the number of pixels as (n,), got {tuple(image)}")
+    if hidden is not None:
+        return mlp((image[0], *hidden, classes), dtype=dtype, rng=rng)
+    if name == "lenet-300-100":
+        return lenet_300_100(inputs=image[0], **options)
+    return fcn(int(name.removeprefix("fcn")), inputs=image[0], **options)
 
 
 def layer_ranks(rank: Any, shapes: list[tuple[int, int]]) -> list[int | None]:

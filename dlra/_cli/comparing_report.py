@@ -1,0 +1,279 @@
+"""The results of ``dlra compare``: a summary to read, and a folder with a page, pictures and numbers.
+
+results.json holds one object. Numbers that are not finite or not known are null.
+
+=================== ====================================================================
+data_set            name; images: their numbers for training and testing
+network             its name, with the sizes of the hidden layers of an mlp
+comparison          settings, trainings, points, failures, warnings, message: the attributes of
+                    dlra.compress.Comparison, which its from_dict takes
+rows                the points averaged over the seeds
+seconds             wall time of all of it
+warnings, files     texts; the files written
+versions            dlra, python, numpy, scipy
+=================== ====================================================================
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import sys
+from html import escape
+from typing import Any
+
+from dlra._cli.comparing import FILES, Outcome
+from dlra._cli.report import _json, _seconds, versions
+
+_CAPTIONS = {
+    "accuracy.png": "Accuracy on the test images over the number of parameters: better is up and to the left. The "
+    "distance from 100 % is on a logarithmic axis. Open markers are the networks before truncation; bars are one "
+    "standard deviation over the seeds. dlrt truncates while it trains and is the same in both panels.",
+    "retained.png": "The drop of accuracy when so many of the singular values are kept, without further training. "
+    "The further to the left a curve leaves zero, the fewer large singular values the training has left.",
+    "decay.png": "The singular values of each weight after training, divided by the largest; of the first seed.",
+}
+
+
+def write_files(outcome: Outcome) -> None:
+    """Write the folder, and the JSON file asked for; ``-`` puts it on standard output."""
+    from dlra import plot
+
+    folder, drawn = outcome.task.settings.out, _drawn(outcome.comparison)
+    folder.mkdir(exist_ok=True)
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+    pictures: dict[str, bytes] = {}
+    for name, figure in drawn.items():
+        buffer = io.BytesIO()
+        with plot.styled():
+            figure.savefig(buffer, format="png")
+        pictures[name] = buffer.getvalue()
+        (folder / name).write_bytes(pictures[name])
+    text = _json(record(outcome, list(pictures)))
+    (folder / "results.json").write_text(text, encoding="utf-8")
+    (folder / "report.html").write_text(page(outcome, pictures), encoding="utf-8")
+    given = outcome.task.settings.json
+    if given == "-":
+        sys.stdout.write(text)
+    elif given is not None:
+        with open(given, "w", encoding="utf-8") as file:
+            file.write(text)
+
+
+def _drawn(comparison: Any) -> dict[str, Any]:
+    """The pictures that there are numbers for."""
+    from dlra import plot
+
+    drawn: dict[str, Any] = {}
+    if comparison.points:
+        drawn["accuracy.png"] = plot.accuracy_against_parameters(comparison)
+    if any(training.retained for training in comparison.trainings):
+        drawn["retained.png"] = plot.retained_singular_values(comparison)
+    shown: dict[str, Any] = {}
+    for method in comparison.methods:
+        found = [t for t in comparison.trainings if t.method == method]
+        if found:
+            one = next((t for t in found if t.tau == 0.1), found[0])
+            shown[method if one.tau is None else f"{method}, tau {one.tau:g}"] = one.singular_values
+    if shown:
+        drawn["decay.png"] = plot.singular_value_decay(list(shown.values()), list(shown))
+    return drawn
+
+
+def record(outcome: Outcome, pictures: list[str]) -> dict[str, Any]:
+    """The object of results.json."""
+    task, comparison = outcome.task, outcome.comparison
+    return {
+        "data_set": task.settings.data_set,
+        "images": dict(zip(("training", "test"), task.counts, strict=True)),
+        "network": _network(task.settings),
+        "comparison": comparison.to_dict(),
+        "rows": [row._asdict() for row in comparison.rows()],
+        "seconds": outcome.seconds,
+        "warnings": outcome.warnings,
+        "files": _files(outcome, pictures),
+        "versions": versions("numpy"),
+    }
+
+
+def _network(settings: Any) -> str:
+    return settings.net if settings.layers is None else f"{settings.net} {settings.layers}"
+
+
+def _files(outcome: Outcome, pictures: list[str]) -> list[str]:
+    settings = outcome.task.settings
+    found = [str(settings.out / name) for name in (*FILES[:2], *pictures)]
+    return found + ([settings.json] if settings.json not in (None, "-") else [])
+
+
+def summary(outcome: Outcome) -> str:
+    """What the command prints."""
+    settings, comparison = outcome.task.settings, outcome.comparison
+    text = f"{_headline(outcome)}\n\n"
+    text += "".join(f"  {line}\n" for line in comparison.table().splitlines())
+    return text + f"\n  {_seconds(outcome.seconds).strip()}; wrote {settings.out / 'report.html'}\n"
+
+
+def _headline(outcome: Outcome) -> str:
+    task, found = outcome.task, outcome.comparison.settings
+    count = len(found["seeds"])
+    seeds = f"{count} seed{'s' if count > 1 else ''}"
+    return (
+        f"{task.settings.data_set}, {_network(task.settings)}: {found['parameters']} parameters, {found['flops']} "
+        f"FLOPs; {task.counts[0]} images for training, {task.counts[1]} for testing, {seeds}"
+    )
+
+
+# ---- the page
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13.5px; }
+.wide { overflow-x: auto; }
+th, td { text-align: right; padding: .15rem .7rem .15rem 0; border-bottom: 1px solid #e4e4e4; white-space: nowrap; }
+th { color: #555; font-weight: 600; vertical-align: bottom; } .l { text-align: left; }
+tr.first td { border-top: 2px solid #bbb; }
+figure { margin: 1rem 0; } img { max-width: 100%; } figcaption { color: #555; max-width: 60rem; }
+@media print { table { font-size: 8px; } }
+.bad { background: #fff1ec; border-left: 4px solid #D55E00; padding: .4rem .8rem; margin: .5rem 0; }
+"""
+
+
+def page(outcome: Outcome, pictures: dict[str, bytes]) -> str:
+    """The report as one HTML page, with its pictures inside."""
+    comparison, settings = outcome.comparison, outcome.task.settings
+    title = f"Ways to a small network: {_network(settings)} on {settings.data_set}"
+    parts = [f"<h1>{escape(title)}</h1>", f"<p>{escape(_headline(outcome))}.</p>", _footing(comparison)]
+    if comparison.message:
+        parts.append(f'<p class="bad">{escape(comparison.message)} What was done until then:</p>')
+    for failure in comparison.failures:
+        text = f"{failure.method}, seed {failure.seed}, {failure.stage}: {failure.message}"
+        parts.append(f'<p class="bad">Failed: {escape(text)}</p>')
+    parts += [f"<p>Warning: {escape(text)}</p>" for text in outcome.warnings]
+    if not pictures:
+        parts.append("<p>Nothing was finished: there are no pictures.</p>")
+    parts += [_figure(name, png) for name, png in pictures.items() if name == "accuracy.png"]
+    parts += ["<h2>Small networks</h2>", _points(comparison), "<h2>Trainings</h2>", _trainings(comparison)]
+    others = [_figure(name, png) for name, png in pictures.items() if name != "accuracy.png"]
+    if others:
+        parts += ["<h2>Singular values</h2>", *others]
+    parts += ["<h2>Settings</h2>", _settings(comparison), _versions(outcome)]
+    body = "\n".join(parts)
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def _footing(comparison: Any) -> str:
+    found = comparison.settings
+    more = found["fine_tune"]
+    after = f", then trained for {_epochs(more)} more" if more else ", and not trained after"
+    text = (
+        f"All methods start from the same dense network, see the same batches, and train for "
+        f"{_epochs(found['epochs'])} with {found['optimizer']}, whose learning rate falls from {found['lr']:g} to "
+        f"zero. Low-rank training (dlrt) has its ranks from its tolerance tau; of the others each trained network is "
+        f"truncated by {found['rule']} to shares of the parameters{after}."
+    )
+    if found["keep_last"] and len(found["net"]) > 1:
+        text += " The last weight stays dense in all of them."
+    if more:
+        text += " So every point of the others has seen more epochs than one of dlrt, which needs a training for each."
+    return f"<p>{escape(text)}</p>"
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'s' if count > 1 else ''}"
+
+
+def _figure(name: str, png: bytes) -> str:
+    data = base64.b64encode(png).decode()
+    return (
+        f'<figure><img src="data:image/png;base64,{data}" alt="{escape(name)}">\n'
+        f"<figcaption>{escape(_CAPTIONS[name])}</figcaption></figure>"
+    )
+
+
+def _points(comparison: Any) -> str:
+    found, rows = comparison.settings, []
+    for row in comparison.rows():
+        rows.append(
+            (
+                row.method, row.setting, f"{row.parameters:,.0f}", f"{row.parameters / found['parameters']:.1%}",
+                f"{row.flops:,.0f}", f"{row.flops / found['flops']:.1%}", _percent(row.accuracy_full),
+                _percent(row.accuracy), _percent(row.accuracy_tuned), _time(row.training_seconds),
+                _time(row.seconds), " ".join(map(str, row.ranks)),
+            )
+        )  # fmt: skip
+    head = (
+        "method", "setting", "parameters", "of dense", "FLOPs", "of dense", "accuracy before", "truncated",
+        "fine-tuned", "training s", "after it s", "ranks",
+    )  # fmt: skip
+    return _table(head, rows, left=(0, 11)) if rows else "<p>None.</p>"
+
+
+def _trainings(comparison: Any) -> str:
+    rows = [
+        (
+            t.method, "" if t.tau is None else f"{t.tau:g}", str(t.seed), f"{t.loss:.4f}", f"{100 * t.accuracy:.2f}",
+            f"{t.parameters:,}", _time(t.seconds), " ".join(f"{v:.3f}" for v in t.training_loss),
+        )
+        for t in sorted(comparison.trainings, key=lambda t: comparison.settings["methods"].index(t.method))
+    ]  # fmt: skip
+    head = (
+        "method",
+        "tau",
+        "seed",
+        "test loss",
+        "test accuracy",
+        "parameters",
+        "seconds",
+        "loss after each epoch",
+    )
+    return _table(head, rows, left=(0, 7)) if rows else "<p>None.</p>"
+
+
+def _settings(comparison: Any) -> str:
+    rows = [
+        (name.replace("_", " "), ", ".join(map(_text, value.items() if isinstance(value, dict) else value)))
+        if isinstance(value, (list, dict))
+        else (name.replace("_", " "), _text(value))
+        for name, value in comparison.settings.items()
+    ]
+    return _table(("setting", "value"), rows, left=(0, 1), grouped=False)
+
+
+def _text(value: Any) -> str:
+    return f"{value[0]} {value[1]:g}" if isinstance(value, tuple) else str(value)
+
+
+def _versions(outcome: Outcome) -> str:
+    found = ", ".join(f"{name} {version}" for name, version in versions("numpy").items())
+    return f"<p>{escape(found)}; all of it took {escape(_seconds(outcome.seconds).strip())}.</p>"
+
+
+def _table(head: Any, rows: Any, left: tuple[int, ...], grouped: bool = True) -> str:
+    """An HTML table; a line stands before each new value of the first column."""
+    kinds = ['class="l"' if i in left else "" for i in range(len(head))]
+
+    def line(cells: Any, tag: str, mark: str = "") -> str:
+        inner = "".join(f"<{tag} {k}>{escape(c)}</{tag}>" for c, k in zip(cells, kinds, strict=True))
+        return f"<tr{mark}>{inner}</tr>".replace(" >", ">")
+
+    lines, last = [line(head, "th")], None
+    for row in rows:
+        lines.append(line(row, "td", ' class="first"' if grouped and row[0] != last else ""))
+        last = row[0]
+    return '<div class="wide"><table>\n' + "\n".join(lines) + "\n</table></div>"
+
+
+def _percent(pair: tuple[float, float] | None) -> str:
+    if pair is None:
+        return "–"
+    return f"{100 * pair[0]:.2f}" + (f" ± {100 * pair[1]:.2f}" if pair[1] else "")
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.2f}" if seconds < 10 else f"{seconds:.1f}"
