@@ -329,7 +329,7 @@ def _figure_3() -> None:
 def _figure_6() -> None:
     drawn, axes = pages.figure(1, 2, (9, 3.4))
     for factors, colour, marker in zip(FACTORS, pages.COLOURS, pages.MARKERS, strict=False):
-        found = results(8, factors, best_decay(8, factors))
+        found = results(8, factors, STRONG)
         for layer, axis in enumerate(axes):
             if found:
                 s = np.mean([np.array(r["values"][layer]) / r["values"][layer][0] for r in found], axis=0)
@@ -337,7 +337,7 @@ def _figure_6() -> None:
                     np.arange(1, len(s) + 1), s, color=colour, marker=marker, markevery=8, markersize=4,
                     label=f"N = {factors}",
                 )  # fmt: skip
-            axis.set(title=f"FCN-8, layer {layer}", xlabel="index", ylim=(1e-4, 1.2))
+            axis.set(title=f"FCN-8, decay {STRONG:g}, layer {layer}", xlabel="index", ylim=(1e-4, 1.2))
             axis.grid(alpha=0.3)
             axis.legend(fontsize=8)
     axes[0].set_ylabel("σ / σ₁")
