@@ -52,6 +52,7 @@ def test_every_method_gives_its_points(found):
     assert found.methods == list(ALL)
     assert [t.method for t in found.trainings] == list(ALL)
     total = 64 * 24 + 24 * 20 + 200
+    assert all(t.parameters == total for t in found.trainings if t.method != "dlrt")
     for point in found.points:
         assert point.accuracy_full == next(t.accuracy for t in found.trainings if t.method == point.method)
         assert point.flops == 2 * point.parameters
@@ -200,6 +201,19 @@ def test_images_and_default_targets(data):
     assert found.settings["targets"] == [0.15, 0.2, 0.3, 0.5]
     with_last = compare(data, start, ["svd"], epochs=1, batch_size=256, fine_tune=0, keep_last=False)
     assert with_last.settings["targets"] == [0.1, 0.15, 0.2, 0.3, 0.5]
+
+
+def test_rows_belong_to_their_trainings():
+    """Of low-rank training each tau has its own."""
+    found = made()
+    first, *_, last = found.trainings
+    found.trainings[0], found.trainings[-1] = first._replace(seconds=5.0), last._replace(seconds=3.0)
+    found.trainings.append(first._replace(tau=0.3, seconds=100.0))
+    rows = {(row.method, row.target): row for row in found.rows()}
+    assert list(rows) == [("dlrt", 0.1), ("svd", 0.1), ("svd", 0.5)]
+    assert rows["dlrt", 0.1].training_seconds == 3.0  # of 5 and 1
+    assert rows["svd", 0.5].training_seconds == 2.0  # of 1 and 3
+    assert [row.setting for row in rows.values()] == ["tau 0.1", "10 %", "50 %"]
 
 
 # ---- what goes wrong on the way

@@ -88,7 +88,10 @@ def compare(
     optimizer: Annotated[str, Option(help="adam, momentum or sgd.", rich_help_panel=_OPTIMIZER)] = "adam",
     lr: Annotated[
         float,
-        Option(help="Learning rate at the start; it falls like a cosine.", rich_help_panel=_OPTIMIZER),
+        Option(
+            help="Learning rate at the start; it falls to zero like a cosine. The default is for adam.",
+            rich_help_panel=_OPTIMIZER,
+        ),
     ] = 2e-3,
     weight_decay: Annotated[
         float, Option(help="Of all matrices that are trained.", rich_help_panel=_OPTIMIZER)

@@ -365,7 +365,7 @@ def compare(
     batch_size : int
     optimizer : {"adam", "momentum", "sgd"}
     lr : float
-        Learning rate at the start; it falls to zero like a cosine.
+        Learning rate at the start; it falls to zero like a cosine. The default is for Adam.
     weight_decay : float
         Of all matrices that are trained.
     targets : sequence of float, optional
@@ -553,7 +553,7 @@ class _Run:
         with self._kept(method, seed, "training"):
             net, options = self._prepared(start, method, seed)
             history = self._train(net, seed, self.epochs, method, **options)
-            net = history.net.merge()
+            net = _multiplied_out(history.net.merge())
             training = self._training(method, seed, None, net, history)
             self.found.trainings.append(training)
             self._tell(training)
