@@ -177,10 +177,10 @@ def _footing(comparison: Any) -> str:
         f"zero. Low-rank training (dlrt) has its ranks from its tolerance tau; of the others each trained network is "
         f"truncated by {found['rule']} to shares of the parameters{after}."
     )
-    if found["keep_last"] and len(found["net"]) > 1:
-        text += " The last weight stays dense in all of them."
     if more:
         text += " So every point of the others has seen more epochs than one of dlrt, which needs a training for each."
+    if found["keep_last"] and len(found["net"]) > 1:
+        text += " The last weight stays dense in all of them."
     return f"<p>{escape(text)}</p>"
 
 
