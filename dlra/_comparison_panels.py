@@ -25,8 +25,7 @@ def look(i: int) -> dict[str, Any]:
 
 
 def accuracies(axes: Any, comparison: Any, tuned: bool) -> None:
-    """Draw the accuracy of all methods over the parameters: truncated, or fine-tuned; a training that needs neither
-    in both; full networks as open markers."""
+    """Draw the accuracy of all methods over the parameters: truncated, or fine-tuned; full networks as open markers."""
     methods, rows = comparison.methods, comparison.rows()
     dense = comparison.settings["parameters"]
     for i, method in enumerate(methods):
@@ -34,7 +33,7 @@ def accuracies(axes: Any, comparison: Any, tuned: bool) -> None:
         shown = []
         for row in rows:
             if row.method == method:
-                pair = row.accuracy_tuned if tuned and method != "dlrt" else row.accuracy
+                pair = row.accuracy_tuned if tuned else row.accuracy
                 if pair is not None:
                     shown.append((row.parameters, *pair))
         shown.sort()

@@ -345,7 +345,7 @@ def accuracy_against_parameters(comparison: Comparison) -> Figure:
     """Accuracy on the test data over the number of parameters, of all methods of a comparison.
 
     The left panel shows networks as they are truncated, the right one after fine-tuning; without that there is one
-    panel. Low-rank training, which truncates while it trains, is in both. The dense networks before truncation are open
+    panel. Low-rank training truncates while it trains. The dense networks before truncation are open
     markers; bars are one standard deviation over the seeds. The distance from 100 % is on a logarithmic axis.
 
     Parameters

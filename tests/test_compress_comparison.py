@@ -57,11 +57,12 @@ def test_every_method_gives_its_points(found):
         assert point.accuracy_full == next(t.accuracy for t in found.trainings if t.method == point.method)
         assert point.flops == 2 * point.parameters
         assert 0 <= point.accuracy <= 1
+        assert 0 <= point.accuracy_tuned <= 1
         if point.method == "dlrt":
-            assert (point.target, point.accuracy_tuned) == (0.2, None)
+            training = next(t for t in found.trainings if t.method == "dlrt")
+            assert (point.target, point.ranks, point.accuracy) == (0.2, training.ranks, training.accuracy)
         else:
             assert point.parameters <= point.target * total
-            assert 0 <= point.accuracy_tuned <= 1
             assert point.ranks[-1] == 10
     assert len(found.points) == 1 + 2 * (len(ALL) - 1)
     assert max(p.accuracy_tuned or 0 for p in found.points) > 0.5
@@ -440,7 +441,8 @@ def made(seeds=2, tuned=True):
                 "svd", seed, None, 1.0, 0.1, 0.98, 1000, (3, 3), (0.5,), values, ((0.1, 0.88 - shift), (1.0, 0.98)),
             ),
         ]  # fmt: skip
-        result.points.append(Point("dlrt", seed, 0.1, 300, 600, (3, 2), 0.9 + shift, 0.9 + shift, None, 0.0))
+        more = 0.92 + shift if tuned else None
+        result.points.append(Point("dlrt", seed, 0.1, 300, 600, (3, 2), 0.9 + shift, 0.9 + shift, more, 1.0))
         for target, accuracy in ((0.1, 0.8 + shift), (0.5, 0.97)):
             after = accuracy + 0.01 if tuned else None
             result.points.append(
@@ -474,8 +476,8 @@ def test_accuracy_against_parameters(plot):
     assert error == pytest.approx([19.5, 3.0])
     assert bars == pytest.approx([100 * np.std([0.8, 0.81], ddof=1), 0.0])
     assert curves(right)["svd"][1] == pytest.approx([18.5, 2.0])
-    for ax in (left, right):
-        assert curves(ax)["dlrt"][1] == pytest.approx([9.5])
+    assert curves(left)["dlrt"][1] == pytest.approx([9.5])
+    assert curves(right)["dlrt"][1] == pytest.approx([7.5])
     (full,) = (line for line in left.lines if line.get_markerfacecolor() == "none")
     assert (list(np.ravel(full.get_xdata())), np.ravel(full.get_ydata())) == ([1000], pytest.approx([2.0]))
     ticks = dict(zip(left.get_yticks(), (t.get_text() for t in left.get_yticklabels()), strict=True))

@@ -170,15 +170,14 @@ def page(outcome: Outcome, pictures: dict[str, bytes]) -> str:
 def _footing(comparison: Any) -> str:
     found = comparison.settings
     more = found["fine_tune"]
-    after = f", then trained for {_epochs(more)} more" if more else ", and not trained after"
     text = (
         f"All methods start from the same dense network, see the same batches, and train for "
         f"{_epochs(found['epochs'])} with {found['optimizer']}, whose learning rate falls from {found['lr']:g} to "
-        f"zero. Low-rank training (dlrt) has its ranks from its tolerance tau; of the others each trained network is "
-        f"truncated by {found['rule']} to shares of the parameters{after}."
+        f"zero. Low-rank training (dlrt) has its ranks from its tolerance tau, and needs a training for each; of the "
+        f"others each trained network is truncated by {found['rule']} to shares of the parameters."
     )
     if more:
-        text += " So every point of the others has seen more epochs than one of dlrt, which needs a training for each."
+        text += f" Every network that results is then trained for {_epochs(more)} more, at the ranks it has."
     if found["keep_last"] and len(found["net"]) > 1:
         text += " The last weight stays dense in all of them."
     return f"<p>{escape(text)}</p>"

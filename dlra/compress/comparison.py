@@ -337,8 +337,8 @@ def compare(
     """Compare ways to a network of few parameters: the same start, batches, epochs, optimiser and learning rates.
 
     "dlrt" trains low-rank factors whose ranks adapt, once for each tau. Every other method trains once, multiplies out
-    weights that are products, truncates to each target by the same rule, and trains what is left for some epochs more,
-    with a learning rate that falls from the same value again.
+    weights that are products, and truncates to each target by the same rule. What results is trained for some epochs
+    more, at the ranks it has, with a learning rate that falls from the same value again.
 
     =================== ================================================================================
     "dlrt"              low-rank factors from the start, ``AugmentedBUG(rtol=tau)``
@@ -381,7 +381,7 @@ def compare(
     keep_last : bool
         Leave the last of several weights, that of the outputs, as it is: dense, not regularised, not truncated.
     fine_tune : int
-        Epochs after truncation; 0 for none.
+        Epochs at the ranks that were found; 0 for none.
     seeds : int or iterable of int
         How many, counted from 0, or which: of the start, where net is a function, and of the batches.
     callback : callable, optional
@@ -506,7 +506,7 @@ class _Run:
     @property
     def work(self) -> int:
         """Epochs of all trainings."""
-        low = len(self.taus) * self.epochs if "dlrt" in self.methods else 0
+        low = len(self.taus) * (self.epochs + self.fine_tune) if "dlrt" in self.methods else 0
         others = sum(name != "dlrt" for name in self.methods)
         return len(self.seeds) * (low + others * (self.epochs + len(self.targets) * self.fine_tune))
 
@@ -541,12 +541,10 @@ class _Run:
         training = self._training("dlrt", seed, tau, net, history)
         self.found.trainings.append(training)
         self._tell(training)
-        point = Point(
-            "dlrt", seed, tau, net.parameter_count(), net.flops(self.shape), tuple(net.ranks), training.accuracy,
-            training.accuracy, None, 0.0,
-        )  # fmt: skip
-        self.found.points.append(point)
-        self._tell(point)
+        with self._kept("dlrt", seed, f"training after tau {tau:g}"):
+            point = self._finished(net, training, tau, f"dlrt {tau:g}", 0.0)
+            self.found.points.append(point)
+            self._tell(point)
 
     def _truncating(self, start: Sequential, method: str, seed: int) -> None:
         training = None
@@ -591,10 +589,15 @@ class _Run:
             ).net
         else:
             small = _RULE[self.rule](net, parameters=parameters, layers=self.layers).net
-        seconds = time.perf_counter() - began
+        text = f"{training.method} at {100 * target:.4g} %"
+        return self._finished(small, training, target, text, time.perf_counter() - began)
+
+    def _finished(
+        self, small: Sequential, training: Training, target: float, text: str, seconds: float
+    ) -> Point:
+        """The point of a small network, which is trained for some epochs more at its ranks."""
         accuracy, tuned = self._accuracy(small), None
         if self.fine_tune:
-            text = f"{training.method} at {100 * target:.4g} %"
             history = self._train(
                 small.copy(), training.seed, self.fine_tune, text, stream=2, method=AugmentedBUG()
             )

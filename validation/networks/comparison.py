@@ -70,15 +70,16 @@ def page() -> None:
             "Written by `python -m validation.networks.comparison pages` from `validation/networks/results`, made by "
             "`... "
             "run`, which calls `compress.compare`; `dlra compare mnist --net fcn8` does the same. "
-            f"FCN-8, 784-96-...-96-10, {dense} weights, on MNIST: all methods start from the same weights, see the "
+            f"FCN-8, 784-96-...-96-10, {dense} weights, on MNIST. All methods start from the same weights, see the "
             f"same "
             f"batches for {settings['epochs']} epochs of {settings['optimizer']} with the same learning rates (from "
-            f"{settings['lr']:g} to zero like a cosine) and weight decay {settings['weight_decay']:g}, and are "
-            f"truncated by "
-            f"{settings['rule'].upper()} to the same shares of the parameters, the last layer left as it is, then "
-            f"trained for {settings['fine_tune']} more epoch. Low-rank training (dlrt) has no truncation; each τ is a "
-            f"training. Seeds {', '.join(map(str, settings['seeds']))}; mean ± standard deviation on the 10 000 test "
-            f"images.",
+            f"{settings['lr']:g} to zero like a cosine) and weight decay {settings['weight_decay']:g}; they are "
+            f"truncated "
+            f"by {settings['rule'].upper()} to the same shares of the parameters, the last layer left as it is, and "
+            f"what "
+            f"results is trained for {settings['fine_tune']} epoch more at the ranks it has. Low-rank training (dlrt) "
+            f"truncates while it trains: each τ is a training. Seeds {', '.join(map(str, settings['seeds']))}; mean ± "
+            "standard deviation on the 10 000 test images.",
             "![Test accuracy against parameters](images/compression-methods.png)",
             best(found),
             "Seconds are those of the training (once for all truncations of a method) + those of truncation and "
