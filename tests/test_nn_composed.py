@@ -129,12 +129,13 @@ def test_merging_changes_the_form_only(rng):
     x, _ = images(rng)
     merged = net.merge()
     assert [type(layer).__name__ for layer in merged._weighted] == [
-        "Conv2d", "LowRankConv2d", "Linear", "LowRankLinear", "Linear",
+        "Conv2d", "Conv2d", "LowRankLinear", "Linear", "Linear",
     ]  # fmt: skip
     np.testing.assert_allclose(merged.predict(x), net.predict(x), atol=1e-13)
     np.testing.assert_allclose(net.to_dense().predict(x), net.predict(x), atol=1e-13)
     assert not any(layer.is_lowrank for layer in net.to_dense()._weighted)
-    assert net.parameter_count() == merged.parameter_count() and net.ranks == (3, 3, 4, 4, 3)
+    assert net.parameter_count() == merged.parameter_count() == 24 + 48 + 4 * 22 + 30 + 15
+    assert net.ranks == (3, 3, 4, 4, 3) and merged.ranks == (3, 4, 4, 5, 3)
     assert merged.merge().weights[0] is merged.weights[0]
     trained = sum(A.size for A in net.matrices)
     assert net.parameter_count("training") == net.parameter_count("stored") == trained
@@ -146,6 +147,23 @@ def test_merging_changes_the_form_only(rng):
         la.is_lowrank for la in split._weighted
     )
     np.testing.assert_allclose(split.predict(x), net.predict(x), atol=1e-13)
+
+
+@pytest.mark.parametrize("factors", [2, 3, 4])
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_a_narrow_product_merges_to_factors(rng, factors, at):
+    """Wherever its smallest dimension is, and only where factors of that rank are smaller than the matrix."""
+    layer = nn.ComposedLinear(9, 8, factors, False, dtype="float64", rng=0)
+    sizes = [8, *[8] * (factors - 1), 9]
+    sizes[1 + at % (factors - 1)] = 3
+    shapes = itertools.pairwise(sizes)
+    layer = layer.with_matrices(tuple(rng.standard_normal(shape) for shape in shapes), None)
+    merged = layer.merge()
+    assert type(merged) is nn.LowRankLinear and merged.rank == layer.rank == 3
+    np.testing.assert_allclose(merged.weight.to_dense(), layer.weight, rtol=1e-10, atol=1e-10)
+    assert merged.parameter_count() == layer.parameter_count() == 3 * 17
+    wide = nn.ComposedLinear(9, 8, factors, inner=5, rng=0)
+    assert type(wide.merge()) is nn.Linear and wide.parameter_count() == 72
 
 
 @pytest.mark.parametrize("factors", [1, 2, 3])

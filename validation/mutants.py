@@ -587,7 +587,7 @@ def _(original: Any) -> Any:
     return by_shares
 
 
-@mutant("V for Vᴴ", (pruning, "_decomposed"), matters=lambda W: W.shape[0] == W.shape[1])
+@mutant("V for Vᴴ", (pruning, "decomposed"), matters=lambda W: W.shape[0] == W.shape[1])
 def _(original: Any) -> Any:
     """What svd returns as Vᴴ is taken for V (square weights)."""
 
@@ -608,26 +608,26 @@ def _(original: Any) -> Any:
 @mutant("factors counted above break-even", (kept_ranks, "_count"))
 def _(original: Any) -> Any:
     """A weight counts r (m + n) even where that exceeds m n."""
-    return lambda rank, shape: rank * sum(shape)
+    return lambda shape, rank, whole: rank * sum(shape)
 
 
 # ---- weight decay and activations
 
 
-def _decays(self: Any, net: Any, loss: Any, weight_decay: float, rng: Any) -> bool:
+def _decays(self: Any, net: Any, loss: Any, weight_decay: float, *_: Any) -> bool:
     return weight_decay > 0
 
 
 @mutant("half the weight decay", (_training.Batch, "__init__"), matters=_decays)
 def _(original: Any) -> Any:
     """The gradient of half the squared norm is taken for that of the squared norm."""
-    return lambda self, net, loss, weight_decay, rng: original(self, net, loss, weight_decay / 2, rng)
+    return lambda self, net, loss, weight_decay, *rest: original(self, net, loss, weight_decay / 2, *rest)
 
 
 @mutant("no weight decay", (_training.Batch, "__init__"), matters=_decays)
 def _(original: Any) -> Any:
     """Weights do not decay."""
-    return lambda self, net, loss, weight_decay, rng: original(self, net, loss, 0.0, rng)
+    return lambda self, net, loss, weight_decay, *rest: original(self, net, loss, 0.0, *rest)
 
 
 @mutant("smooth ReLU", (layers.ReLU, "forward"))

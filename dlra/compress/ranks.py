@@ -254,7 +254,7 @@ def iterative_ranks(
     whole = _check_present(present, sizes)
 
     def count(rank: int, i: int) -> int:
-        return min(whole[i], factored_count(sizes[i], rank))
+        return _count(sizes[i], rank, whole[i])
 
     def lower(i: int, wanted: int) -> int:
         """The largest rank that saves so many parameters, 0 where none does."""
@@ -265,8 +265,8 @@ def iterative_ranks(
         raise ValueError(
             f"parameters must be at least {least}, what rank 1 in every layer takes, got {parameters}"
         )
-    while sum(map(count, now, range(len(now)))) > parameters:
-        found = [lower(i, per_round) for i in range(len(now))]
+    while (excess := sum(map(count, now, range(len(now)))) - parameters) > 0:
+        found = [lower(i, min(per_round, excess)) for i in range(len(now))]
         if not any(found):
             found = [min(1, lower(i, 1)) for i in range(len(now))]
         candidates = [(*now[:i], rank, *now[i + 1 :]) for i, rank in enumerate(found) if rank]
@@ -275,6 +275,11 @@ def iterative_ranks(
             raise ValueError(f"loss is infinite whichever layer is truncated further, from the ranks {now}")
         now = candidates[losses.index(min(losses))]
     return now
+
+
+def _count(shape: tuple[int, int], rank: int, whole: int) -> int:
+    """Parameters of a weight cut to a rank, which stays as it is where factors would not be smaller."""
+    return min(whole, factored_count(shape, rank))
 
 
 def _order(layers: list[np.ndarray], group: list[int]) -> list[int]:
@@ -295,7 +300,7 @@ def _fitting(
     whole = _check_present(present, sizes)
 
     def counts(ranks: list[int]) -> list[int]:
-        return [min(w, factored_count(size, r)) for w, size, r in zip(whole, sizes, ranks, strict=True)]
+        return [_count(size, r, w) for w, size, r in zip(whole, sizes, ranks, strict=True)]
 
     ranks = [1] * len(layers)
     least = sum(counts(ranks))

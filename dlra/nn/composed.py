@@ -1,8 +1,9 @@
 """Layers whose weight is trained as a product: composed layers (LoRITa) and layers in singular value form.
 
-At inference both are the plain layers that :meth:`merge` returns. Their gradients come from that by the weight,
-G = dL/dW: for W = W¹ W² ... Wᴺ the derivative by Wʲ is (W¹ ... Wʲ⁻¹)ᵀ G (Wʲ⁺¹ ... Wᴺ)ᵀ, and for W = U diag(s) Vᵀ those
-by U, s and V are G V diag(s), diag(UᵀGV) and Gᵀ U diag(s).
+At inference both are the plain layers that :meth:`merge` returns, of low rank where that takes fewer parameters. Their
+gradients come from that by the weight, G = dL/dW: for W = W¹ W² ... Wᴺ the derivative by Wʲ is
+(W¹ ... Wʲ⁻¹)ᵀ G (Wʲ⁺¹ ... Wᴺ)ᵀ, and for W = U diag(s) Vᵀ those by U, s and V are G V diag(s), diag(UᵀGV) and
+Gᵀ U diag(s).
 
 References
 ----------
@@ -13,6 +14,8 @@ singular value sparsification, CVPR workshops 2020, arXiv:2004.09031.
 
 from __future__ import annotations
 
+import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property, reduce
 from typing import Any
@@ -22,10 +25,11 @@ import numpy as np
 from dlra.backend import Array, dtype_name, from_host, kind, namespace
 from dlra.linalg import svd
 from dlra.lowrank import LowRank
-from dlra.nn._layer import Parameters, WeightLayer, check_layers, check_size, generator
+from dlra.nn._layer import Layer, Parameters, WeightLayer, check_layers, check_size, factored_count, generator
 from dlra.nn.convolution import Conv2d
 from dlra.nn.layers import Linear, check_rank
 from dlra.nn.network import Sequential
+from dlra.nn.pruning import decomposed
 
 __all__ = ["ComposedConv2d", "ComposedLinear", "SVDConv2d", "SVDLinear", "to_composed", "to_svd"]
 
@@ -43,6 +47,26 @@ class _Product(WeightLayer):
     def weight(self) -> Any:  # type: ignore[override]
         """The product, formed when it is first asked for."""
         return self.compose(self._matrices)
+
+    def merge(self) -> WeightLayer:
+        if factored_count(self.shape, self.rank) < math.prod(self.shape):
+            return self.with_weight(self._factored())
+        return self.with_weight(self.weight.to_dense() if self.is_lowrank else self.weight)
+
+    def split(self) -> tuple[Layer, ...]:
+        return self.merge().split()
+
+    def parameter_count(self, phase: str = "evaluation") -> int:
+        count = super().parameter_count(phase)
+        return (
+            min(factored_count(self.shape, self.rank), math.prod(self.shape))
+            if phase == "evaluation"
+            else count
+        )
+
+    @abstractmethod
+    def _factored(self) -> LowRank:
+        """The weight as two factors of :attr:`rank` columns, where that is less than both of its sides."""
 
     def with_matrices(self, matrices: tuple[Any, ...], bias: Array | None) -> WeightLayer:
         options = {name: value for name, value in vars(self).items() if name != "weight"}
@@ -75,6 +99,12 @@ class _Composed(_Product):
 
     def compose(self, matrices: tuple[Any, ...]) -> Array:
         return reduce(lambda A, B: A @ B, matrices)
+
+    def _factored(self) -> LowRank:
+        W = self._matrices
+        between = [A.shape[1] for A in W[:-1]]
+        cut = between.index(min(between)) + 1
+        return LowRank._make(self.compose(W[:cut]), None, self.compose(W[cut:]).T, 0)
 
     def pull_back(self, gradient: Any, matrices: tuple[Any, ...]) -> tuple[Any, ...]:
         right: list[Any] = [None]  # W^(j+1) ... W^N
@@ -227,6 +257,9 @@ class _SingularValues(_Product):
         U, s, V = matrices
         return LowRank._make(U * s, None, V, 0)
 
+    def _factored(self) -> LowRank:
+        return self.weight
+
     def pull_back(self, gradient: Any, matrices: tuple[Any, ...]) -> tuple[Any, ...]:
         U, s, V = matrices
         GV = gradient._apply(V)
@@ -253,8 +286,9 @@ class _SingularValues(_Product):
 class SVDLinear(_SingularValues, Linear):
     """A fully connected layer y = x Wᵀ + b whose weight is trained as W = U diag(s) Vᵀ, three arrays.
 
-    Nothing keeps U and V orthonormal, nor s positive, but a :class:`Regularizer` with ``orthogonality``; with it a
-    penalty of the singular values needs no decomposition.
+    Nothing keeps U and V orthonormal, nor s positive, but a :class:`Regularizer` with ``orthogonality``; with it |s| is
+    near the singular values, and a penalty of them needs no decomposition. Weight decay acts on all three arrays, but
+    decoupled decay (``Adam(decoupled=True)``) leaves s alone.
 
     Parameters
     ----------
@@ -286,6 +320,8 @@ class SVDLinear(_SingularValues, Linear):
     [(30, 20), (20,), (100, 20)]
     >>> layer.merge()
     LowRankLinear(100, 30, rank=20)
+    >>> nn.SVDLinear(100, 30, rng=0).merge()  # factors of rank 30 are larger than the matrix
+    Linear(100, 30)
     """
 
     def __init__(
@@ -382,8 +418,7 @@ def to_composed(
     rng, factors = generator(rng), check_size(factors, "factors")
 
     def matrices(layer: WeightLayer) -> tuple[Array, ...]:
-        dense = layer.weight.to_dense() if isinstance(layer.weight, LowRank) else layer.weight
-        return balanced_factors(dense, factors, check_inner(inner, *layer.shape), rng)
+        return balanced_factors(layer.weight, factors, check_inner(inner, *layer.shape), rng)
 
     return _converted(net, "to_composed", layers, (ComposedConv2d, ComposedLinear), matrices)
 
@@ -414,8 +449,7 @@ def to_svd(net: Sequential, rank: int | None = None, *, layers: Sequence[int] | 
     rank = None if rank is None else check_size(rank, "rank")
 
     def matrices(layer: WeightLayer) -> tuple[Array, ...]:
-        W = layer.weight
-        Y = (W if isinstance(W, LowRank) else LowRank.from_dense(W)).truncate(max_rank=rank)
+        Y = decomposed(layer.weight).truncate(max_rank=rank)
         return Y._U, Y.singular_values(), Y._V
 
     return _converted(net, "to_svd", layers, (SVDConv2d, SVDLinear), matrices)
@@ -446,19 +480,20 @@ def check_inner(inner: Any, m: int, n: int) -> int:
     return min(m, n) if inner is None else check_size(inner, "inner")
 
 
-def balanced_factors(W: Array, factors: int, inner: int, rng: np.random.Generator) -> tuple[Array, ...]:
+def balanced_factors(W: Any, factors: int, inner: int, rng: np.random.Generator) -> tuple[Array, ...]:
     """Factors W¹ W² ... Wᴺ of W that have the N-th roots of its singular values; the N = 1 of them is W itself.
 
     With an inner dimension smaller than the rank of W, those of its best approximation of that rank.
     """
     if factors == 1:
-        return (W,)
-    U, s, Vh = svd(W)
+        return (W.to_dense() if isinstance(W, LowRank) else W,)
+    Y = decomposed(W)
+    U, s, Vh = Y._U, Y.singular_values(), Y._V.T
     k = min(inner, s.shape[0])
     roots = s[:k] ** (1.0 / factors)
-    dtype = dtype_name(W.dtype)
+    dtype = dtype_name(U.dtype)
     Q = [
-        from_host(np.linalg.qr(rng.standard_normal((inner, k)))[0].astype(dtype), W)
+        from_host(np.linalg.qr(rng.standard_normal((inner, k)))[0].astype(dtype), U)
         for _ in range(factors - 1)
     ]
     left = [U[:, :k], *Q]

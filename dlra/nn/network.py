@@ -281,11 +281,16 @@ class Sequential:
 
     def to_dense(self) -> Sequential:
         """Return a copy with dense weights."""
-        dense = {i: W.to_dense() for i, W in enumerate(self.weights) if isinstance(W, LowRank)}
-        return self.merge().with_weights(dense)
+        net = self.merge()
+        return net.with_weights(
+            {i: W.to_dense() for i, W in enumerate(net.weights) if isinstance(W, LowRank)}
+        )
 
     def merge(self) -> Sequential:
-        """Return a copy of plain layers: each weight that is trained as a product becomes one matrix."""
+        """Return a copy of plain layers: each weight that is trained as a product becomes one matrix.
+
+        It is a LowRank where the inner dimensions of the product are so small that two factors take fewer parameters.
+        """
         net = self.copy()
         net.layers = tuple(la.merge() if isinstance(la, WeightLayer) else la for la in self.layers)
         return net

@@ -262,7 +262,7 @@ class Subspace:
         Q, R = linalg.qr(A - mean[:, None])
         U, s, _ = linalg.svd(R)
         sizes = to_host(s).astype(np.float64)
-        found = int(np.count_nonzero(sizes[:most] > 10 * eps(A) * np.linalg.norm(sizes)))
+        found = int(np.count_nonzero(sizes[:most] > 10 * eps(A) * norm(A)))
         if dimension > found:
             raise ValueError(
                 f"the snapshots have only {found} directions from their mean that are more than roundoff, got "

@@ -140,9 +140,10 @@ def iterative(quick: bool) -> Iterator[Finding]:
             if before <= budget:
                 break
             asked.clear()
-            now = iterative_ranks(shapes, loss=loss, parameters=before - 1, per_round=wanted, ranks=now)
+            least = min(wanted, before - budget)
+            now = iterative_ranks(shapes, loss=loss, parameters=before - least, per_round=wanted, ranks=now)
             where = f"{wanted} a round, round {k}"
-            yield Inequality(f"{where}: saved", wanted, before - cut(now).parameter_count())
+            yield Inequality(f"{where}: saved", least, before - cut(now).parameter_count())
             yield Identity(f"{where}: least of {len(asked)} losses", asked[now] - min(asked.values()))
         last = iterative_ranks(shapes, loss=loss, parameters=budget, per_round=wanted)
         yield Identity(f"{wanted} a round: all together", norm(np.subtract(now, last)))
