@@ -67,6 +67,7 @@ def test_gradients_by_weights_are_those_of_the_merged_network(rng):
 def test_chain_rule_for_every_shape(n, m, factors, inner, seed):
     """<dW, G> = Σ <dWʲ, Gʲ> for the increment dW of the product."""
     rng = np.random.default_rng(seed)
+    inner = inner if factors > 1 else None
     layer = nn.ComposedLinear(n, m, factors, inner=inner, dtype="float64", rng=rng)
     W = tuple(rng.standard_normal(a.shape) for a in layer.matrices)
     G = rng.standard_normal((m, n))
@@ -259,6 +260,51 @@ def test_mixed_with_low_rank_layers_options_go_to_their_layers():
         )  # fmt: skip
 
 
+def test_frozen_ranks_are_found_behind_a_product():
+    """Ranks at the beginning of an epoch are those of members, of which a product has several."""
+    x, y = blobs()
+    net = nn.Sequential(
+        nn.ComposedLinear(10, 8, 3, dtype="float64", rng=0), nn.ReLU(),
+        nn.LowRankLinear(8, 8, 3, dtype="float64", rng=1), nn.ReLU(), nn.Linear(8, 3, dtype="float64", rng=2),
+    )  # fmt: skip
+    with pytest.warns(dlra.DlraWarning, match=r"the ranks of weights 1 \(rank 3\) cannot grow"):
+        nn.train(
+            net, x, y, loss=CE, optimizer=nn.SGD(1e-6), method=dlra.AugmentedBUG(rtol=0.1), epochs=1, batch_size=40,
+            rng=0,
+        )  # fmt: skip
+
+
+def test_a_parameter_budget_is_for_trained_low_rank_weights():
+    x, y = blobs()
+    net = nn.to_svd(nn.mlp((10, 8, 3), dtype="float64", rng=0))
+    with pytest.raises(ValueError, match="this network trains none"):
+        nn.train(
+            net,
+            x,
+            y,
+            loss=CE,
+            optimizer=nn.SGD(0.1),
+            truncation=nn.ParameterBudget(60),
+            epochs=1,
+            batch_size=40,
+        )
+
+
+@pytest.mark.parametrize("factors", [2, 6, 10])
+def test_factors_of_a_low_rank_weight_have_no_more_decay_than_it_needs(factors):
+    """The zero singular values of a single precision weight are rounding errors, whose N-th roots are not small."""
+    W = nn.LowRankLinear(40, 30, 2, rng=0)
+    net = nn.to_composed(nn.Sequential(W), factors, rng=0)
+    p = 2 / factors
+    least = factors * float(np.sum(W.weight.singular_values() ** p))
+    assert sum(float(np.sum(A * A)) for A in net.matrices) == pytest.approx(least, rel=1e-5)
+
+
+def test_to_svd_keeps_zero_singular_values():
+    net = nn.Sequential(nn.Linear(6, 5, rng=0)).with_weights({0: np.zeros((5, 6), dtype="float32")})
+    assert nn.to_svd(net).ranks == (5,)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_blow_up_names_the_layer():
     x, y = blobs()
@@ -342,6 +388,8 @@ def test_every_library_gives_the_numbers_of_numpy(eager_library, rng):
         (lambda: nn.ComposedLinear(4, 3, 0), ValueError, "factors must be at least 1, got 0"),
         (lambda: nn.ComposedLinear(4, 3, 2.0), TypeError, "factors"),
         (lambda: nn.ComposedLinear(4, 3, 2, inner=0), ValueError, "inner must be at least 1, got 0"),
+        (lambda: nn.ComposedLinear(4, 3, 1, inner=2), ValueError, "needs factors >= 2, got factors=1, inner=2"),
+        (lambda: nn.to_composed(nn.mlp((4, 3)), 1, inner=2), ValueError, "needs factors >= 2"),
         (lambda: nn.ComposedLinear(0, 3), ValueError, "in_features must be at least 1"),
         (lambda: nn.ComposedConv2d(1, 2, 3, init="normal"), ValueError, "init must be one of he"),
         (lambda: nn.SVDLinear(4, 3, 4), ValueError, r"rank must not exceed min\(out, in\) = 3"),

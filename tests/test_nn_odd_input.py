@@ -147,7 +147,7 @@ def test_a_loss_that_rises_is_reported():
 @pytest.mark.parametrize("truncation", [nn.TiedTolerance(1.0), nn.ParameterBudget(50)])
 def test_rules_for_ranks_need_low_rank_weights(truncation):
     net, x, y = problem()
-    with pytest.raises(ValueError, match="all of this network are dense"):
+    with pytest.raises(ValueError, match="this network trains none"):
         train(net.to_dense(), x, y, truncation=truncation, method=None)
     assert train(net, x, y, truncation=truncation, method=None).status == 0
 

@@ -199,3 +199,32 @@ def test_a_weight_that_becomes_zero_is_named():
             net, x, y, loss=CE, optimizer=nn.SGD(0.1), epochs=1, batch_size=40,
             regularizer=nn.Regularizer("effective-rank", math.pi),
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["array", "low-rank"])
+def test_a_measure_of_ones_own(form):
+    """‖W‖_F²/2, whose derivative is W: weight decay."""
+
+    def squares(W, return_gradient):
+        A = W.to_dense() if isinstance(W, LowRank) else W
+        return 0.5 * float(np.sum(A * A)), LowRank.from_dense(
+            A, rank=min(A.shape)
+        ) if form == "low-rank" else A
+
+    x, y = blobs()
+    nets = [nn.mlp((10, 8, 3), dtype="float64", rng=0) for _ in range(2)]
+    options = {"loss": CE, "epochs": 2, "batch_size": 40, "rng": 1}
+    nn.train(nets[0], x, y, optimizer=nn.SGD(0.1), regularizer=nn.Regularizer(squares, 0.3), **options)
+    nn.train(nets[1], x, y, optimizer=nn.SGD(0.1, weight_decay=0.3), **options)
+    for a, b in zip(nets[0].members, nets[1].members, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int64"])
+def test_a_measure_of_another_dtype_does_not_change_the_network(dtype):
+    x, y = blobs(dtype="float32")
+    net = nn.mlp((10, 8, 3), rng=0)
+    regularizer = nn.Regularizer(lambda W, return_gradient: (0.0, np.zeros(W.shape, dtype=dtype)), 0.1)
+    with pytest.raises(dlra.TrainingError, match=rf"float32 of numpy, got {dtype} of numpy"):
+        nn.train(net, x, y, loss=CE, optimizer=nn.SGD(0.1), epochs=1, batch_size=40, regularizer=regularizer)
+    assert net.dtype == "float32"

@@ -30,6 +30,7 @@ from dlra.nn.convolution import Conv2d
 from dlra.nn.layers import Linear, check_rank
 from dlra.nn.network import Sequential
 from dlra.nn.pruning import decomposed
+from dlra.nn.ranks import cut
 
 __all__ = ["ComposedConv2d", "ComposedLinear", "SVDConv2d", "SVDLinear", "to_composed", "to_svd"]
 
@@ -126,7 +127,7 @@ class _Composed(_Product):
 
     def _start(self, weight: np.ndarray, factors: Any, inner: Any, rng: np.random.Generator) -> None:
         factors = check_size(factors, "factors")
-        self._matrices = balanced_factors(weight, factors, check_inner(inner, *weight.shape), rng)
+        self._matrices = balanced_factors(weight, factors, check_inner(inner, factors, *weight.shape), rng)
 
 
 class ComposedLinear(_Composed, Linear):
@@ -418,7 +419,7 @@ def to_composed(
     rng, factors = generator(rng), check_size(factors, "factors")
 
     def matrices(layer: WeightLayer) -> tuple[Array, ...]:
-        return balanced_factors(layer.weight, factors, check_inner(inner, *layer.shape), rng)
+        return balanced_factors(layer.weight, factors, check_inner(inner, factors, *layer.shape), rng)
 
     return _converted(net, "to_composed", layers, (ComposedConv2d, ComposedLinear), matrices)
 
@@ -449,7 +450,8 @@ def to_svd(net: Sequential, rank: int | None = None, *, layers: Sequence[int] | 
     rank = None if rank is None else check_size(rank, "rank")
 
     def matrices(layer: WeightLayer) -> tuple[Array, ...]:
-        Y = decomposed(layer.weight).truncate(max_rank=rank)
+        Y = decomposed(layer.weight)
+        Y = Y if rank is None else cut(Y, rank)
         return Y._U, Y.singular_values(), Y._V
 
     return _converted(net, "to_svd", layers, (SVDConv2d, SVDLinear), matrices)
@@ -475,9 +477,15 @@ def _converted(net: Any, name: str, layers: Any, kinds: tuple[Any, Any], matrice
     return Sequential(new)
 
 
-def check_inner(inner: Any, m: int, n: int) -> int:
+def check_inner(inner: Any, factors: int, m: int, n: int) -> int:
     """Return the inner dimension of the factors of an m x n weight."""
-    return min(m, n) if inner is None else check_size(inner, "inner")
+    if inner is None:
+        return min(m, n)
+    if factors == 1:
+        raise ValueError(
+            f"inner is a dimension between factors: it needs factors >= 2, got factors=1, inner={inner}"
+        )
+    return check_size(inner, "inner")
 
 
 def balanced_factors(W: Any, factors: int, inner: int, rng: np.random.Generator) -> tuple[Array, ...]:

@@ -27,6 +27,7 @@ from dlra.backend import (
     from_host,
     is_array,
     kind,
+    library,
     namespace,
     norm,
     to_host,
@@ -279,7 +280,13 @@ class Regularizer:
                 f"measure of Regularizer must return the derivative by W as an array or a LowRank of shape "
                 f"{tuple(W.shape)}, got {kind(G)}"
             )
-        return self.strength * float(value), G
+        like, given = (a._U if isinstance(a, LowRank) else a for a in (W, G))
+        if dtype_name(given.dtype) != dtype_name(like.dtype) or library(given) != library(like):
+            raise TypeError(
+                f"measure of Regularizer must return the derivative in the dtype and library of the weight, "
+                f"{dtype_name(like.dtype)} of {library(like)}, got {dtype_name(given.dtype)} of {library(given)}"
+            )
+        return self.strength * float(value), G.to_dense() if isinstance(G, LowRank) and is_array(W) else G
 
     def _of_diagonal(self, s: Array, shape: Shape) -> tuple[float, Array]:
         xp, r = namespace(s), s.shape[0]

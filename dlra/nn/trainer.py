@@ -241,7 +241,7 @@ class Trainer:
         self.history = History(net, classifies=loss.classifies)
         self._sums = Sums()
         self._best: tuple[float, int, Any] = (math.inf, 0, None)
-        self._begun: tuple[int, ...] = net.ranks
+        self._begun = _ranks(self.Ys)
         self._largest_news: list[float] = []
         self._order: np.ndarray | None = None
         self._seconds = 0.0
@@ -354,7 +354,7 @@ class Trainer:
     def _begin_epoch(self) -> None:
         order = self.data.order(self.rng)
         self._sums, self._seconds = Sums(), 0.0
-        self._begun, self._largest_news = self.net.ranks, []
+        self._begun, self._largest_news = _ranks(self.Ys), []
         self._order, self._rng_state = order, self.rng.bit_generator.state
 
     def _step(self, x: Array, y: Array) -> None:
@@ -623,6 +623,11 @@ class Trainer:
         self._best = (loss, at, None if Ys is None else tuple(revived(Y, like) for Y in Ys))
 
 
+def _ranks(Ys: tuple[Any, ...]) -> tuple[int, ...]:
+    """The rank of every low-rank member, 0 for the others."""
+    return tuple(Y.rank if isinstance(Y, LowRank) else 0 for Y in Ys)
+
+
 def _checked_pair(net: Sequential, pair: Any, loss: Loss) -> tuple[Any, Any]:
     try:
         x, y = pair
@@ -639,13 +644,13 @@ def _checked_truncation(truncation: Any, net: Sequential) -> Any:
         raise TypeError(
             f"truncation must be TiedTolerance(c) or ParameterBudget(parameters), got {truncation!r}"
         )
-    if truncation is not None and not any(isinstance(W, LowRank) for W in net.weights):
+    if truncation is not None and not any(isinstance(W, LowRank) for W in net.matrices):
         raise ValueError(
-            f"truncation={truncation!r} needs low-rank weights, but all of this network are dense; give it a rank, "
+            f"truncation={truncation!r} needs low-rank weights, but this network trains none; give it a rank, "
             f"or convert it with nn.to_lowrank"
         )
     if isinstance(truncation, ParameterBudget):
-        truncation.check([W.shape for W in net.weights if isinstance(W, LowRank)])
+        truncation.check([W.shape for W in net.matrices if isinstance(W, LowRank)])
     return truncation
 
 
