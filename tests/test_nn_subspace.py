@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import to_numpy
+from helpers import eps, to_numpy
 from hypothesis import given
 from hypothesis import strategies as st
 from nn_helpers import bits, blobs, network
@@ -195,6 +195,36 @@ def test_all_snapshots_less_one_are_enough_for_any_trajectory():
     assert max(nn.Subspace.from_snapshots(snapshots, 6).error(w) for w in snapshots) > 1e-2
 
 
+def test_the_default_dimension_is_that_of_the_snapshots():
+    snapshots = snapshots_of(rank=3, count=8)
+    subspace = nn.Subspace.from_snapshots(snapshots)
+    assert subspace.dimension == 3 and max(subspace.error(w) for w in snapshots) < 1e-14
+    assert nn.Subspace.from_snapshots([snapshots[0]] * 3 + [snapshots[1]]).dimension == 1
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_explained_does_not_depend_on_the_scale(scale):
+    snapshots = snapshots_of(rank=5, count=7)
+    expected = nn.Subspace.from_snapshots(snapshots, 3).explained
+    found = nn.Subspace.from_snapshots([scale * w for w in snapshots], 3).explained
+    assert found == pytest.approx(expected, rel=1e-12) and 0.5 < found.sum() < 1
+
+
+@pytest.mark.parametrize("p", [300, 4096, 266_610])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_bases_are_held_to_roundoff_of_any_length(eager_library, p, dtype):
+    """The scalar product of long vectors in single precision is worse than the vectors."""
+    given = np.linalg.qr(np.random.default_rng(0).standard_normal((p, 2)))[0]
+    given[:, 1] = p**-0.5 * np.sign(np.arange(p) % 2 - 0.5)
+    given[:, 0] -= given[:, 1] * (given[:, 1] @ given[:, 0])
+    given[:, 0] /= np.linalg.norm(given[:, 0])
+    mean, basis = eager_library.asarray(np.zeros(p, dtype)), eager_library.asarray(given.astype(dtype))
+    assert nn.Subspace(mean, basis).dimension == 2
+    for scale in (1.015, 1 + 1e4 * eps(dtype)):
+        with pytest.raises(ValueError, match="orthonormal columns"):
+            nn.Subspace(mean, basis * scale)
+
+
 def test_subspaces_of_any_library(eager_library):
     snapshots = [eager_library.asarray(w) for w in snapshots_of(rank=3, count=6)]
     expected = nn.Subspace.from_snapshots(snapshots_of(rank=3, count=6), 2)
@@ -365,27 +395,71 @@ def test_callback_stops():
 
 
 class Narrow(nn.MSELoss):
-    """A loss that is NaN for large outputs, but for those of the start."""
+    """A loss that is not finite, or whose gradient is not, where an output is at ``bound`` or beyond."""
 
-    bound = 0.2
+    def __init__(self, bound, value, slope):
+        self.bound, self.value, self.slope = bound, value, slope
 
     def with_derivative(self, z, y):
         value, delta = super().with_derivative(z, y)
-        return (value, delta) if np.abs(z).max() < self.bound else (math.nan, delta * math.nan)
+        return (value, delta) if z.max() < self.bound else (value + self.value, delta + self.slope)
 
 
-@pytest.mark.parametrize("method", ["BFGS", "L-BFGS-B"])
-def test_steps_to_where_the_loss_is_nan_are_not_taken(method):
+NOT_FINITE = [(math.nan, math.nan), (math.nan, 0.0), (math.inf, 0.0), (math.inf, math.nan), (0.0, math.nan)]
+
+
+def narrow(bound, value, slope, method):
+    """The search for the output 0.15 from 0, whose first step goes beyond the bound."""
     net = nn.Sequential(nn.Linear(1, 1, bias=False, dtype="float64", rng=0))
     net = nn.with_vector(net, np.asarray([0.0]))
     subspace = nn.Subspace(np.asarray([0.0]), np.asarray([[1.0]]))
     x, y = np.ones((1, 1)), np.full((1, 1), 0.15)
-    history = nn.train_in_subspace(net, x, y, loss=Narrow(), subspace=subspace, method=method)
-    assert (
-        history.nfev > 1 and np.isfinite(history.loss).all() and np.isfinite(nn.to_vector(history.net)).all()
+    history = nn.train_in_subspace(
+        net, x, y, loss=Narrow(bound, value, slope), subspace=subspace, method=method
     )
-    if method == "BFGS":
-        assert history.loss[-1] < 1e-9
+    assert np.isfinite(history.loss).all() and np.isfinite(nn.to_vector(history.net)).all()
+    return history
+
+
+@pytest.mark.parametrize(("value", "slope"), NOT_FINITE)
+@pytest.mark.parametrize("method", ["BFGS", "L-BFGS-B"])
+def test_steps_to_where_the_loss_is_not_finite_are_shortened(method, value, slope):
+    history = narrow(0.2, value, slope, method)
+    assert history.status == 0 and history.loss[-1] < 1e-9 and history.nfev > len(history)
+
+
+@pytest.mark.parametrize(("value", "slope"), NOT_FINITE)
+@pytest.mark.parametrize("method", ["BFGS", "L-BFGS-B"])
+def test_a_search_that_ends_at_a_wall_has_not_converged(method, value, slope):
+    """The minimiser is beyond the wall: the loss at the wall is a bound of what can be reached."""
+    history = narrow(0.1, value, slope, method)
+    assert history.status == -1 and not history.success and "NaN or infinite" in history.message
+    assert len(history) > 1 and history.loss[-1] < 0.7 * history.loss[0]
+    assert all(b <= a for a, b in zip(history.loss[:-1], history.loss[1:], strict=True))
+    assert 0.5 * 0.05**2 < history.loss[-1] == nn.MSELoss()(history.net.predict(np.ones((1, 1))), [[0.15]])
+
+
+@pytest.mark.parametrize("method", ["BFGS", "L-BFGS-B"])
+def test_a_start_enclosed_by_points_that_are_not_finite_is_kept(method):
+    history = narrow(1e-300, math.nan, math.nan, method)
+    assert history.status == -1 and history.epoch == [0] and history.steps == 0
+    assert nn.to_vector(history.net) == [0.0]
+
+
+def test_interrupted_before_the_first_iteration(monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    x, y = blobs()
+    net = dense_net()
+    before = bits(net)
+    for name, place in (("_evaluated", module._Search), ("evaluate", module)):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, interrupt)
+            history = nn.train_in_subspace(net, x, y, loss=CE, subspace=subspace_of(net), validation=(x, y))
+        assert history.status == 1 and len(history) == history.steps == 0
+        assert history.message == "Interrupted by Ctrl-C at the start."
+        assert history.net is not net and bits(history.net) == bits(net) == before
 
 
 def test_a_start_that_is_not_finite_is_reported():
@@ -474,7 +548,8 @@ def test_bad_trajectories():
         ),
         ([np.ones(5), np.zeros(5)], 0, ValueError, "dimension must be at least 1, got 0"),
         ([np.ones(5), np.zeros(5)], 1.0, TypeError, "dimension"),
-        ([np.ones(5)] * 3, 1, ValueError, "only 0 directions"),
+        ([np.ones(5)] * 3, 1, ValueError, "they have no direction; record them while"),
+        ([np.ones(5)] * 3, None, ValueError, "they have no direction; record them while"),
     ],
 )
 def test_bad_snapshots(snapshots, dimension, error, text):

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from dlra.backend import (
     all_finite,
     dtype_name,
     eps,
-    eye,
     from_host,
     is_array,
     kind,
@@ -32,7 +31,7 @@ from dlra.nn._layer import check_input, check_size
 from dlra.nn.history import Epoch, History
 from dlra.nn.losses import Loss, accuracy
 from dlra.nn.network import Sequential, pieces
-from dlra.nn.trainer import _checked_pair, evaluate
+from dlra.nn.trainer import checked_pair, evaluate
 
 __all__ = ["Subspace", "Trajectory", "to_vector", "train_in_subspace", "with_vector"]
 
@@ -211,11 +210,11 @@ class Subspace:
                 f"basis must have {self.mean.shape[0]} rows, as mean has entries, and at least one column, got "
                 f"{kind(self.basis)}"
             )
-        defect = norm(self.basis.T @ self.basis - eye(self.dimension, self.basis))
-        if not defect <= 100 * eps(self.basis) * self.dimension * math.sqrt(self.basis.shape[0]):
+        defect = float(np.max(np.abs(_gram(self.basis) - np.eye(self.dimension))))
+        if not defect <= 1000 * eps(self.basis):
             raise ValueError(
-                f"basis must have orthonormal columns, but ‖BᵀB - I‖ = {defect:.1e}; give "
-                "dlra.linalg.orthonormalize(basis)"
+                f"basis must have orthonormal columns, but the largest entry of |BᵀB - I| is {defect:.1e}; give "
+                f"dlra.linalg.orthonormalize(basis)"
             )
 
     @classmethod
@@ -229,7 +228,8 @@ class Subspace:
         snapshots : Trajectory or sequence of arrays, shape (parameters,)
             At least two.
         dimension : int, optional
-            At most the number of snapshots less one, which is the default: then all snapshots lie in the subspace.
+            At most the number of snapshots less one. Default: all directions that are more than roundoff; then all
+            snapshots lie in the subspace.
 
         Returns
         -------
@@ -250,8 +250,8 @@ class Subspace:
         """
         vectors = _checked_snapshots(snapshots)
         most = min(len(vectors) - 1, vectors[0].shape[0])
-        dimension = most if dimension is None else check_size(dimension, "dimension")
-        if dimension > most:
+        dimension = None if dimension is None else check_size(dimension, "dimension")
+        if dimension is not None and dimension > most:
             raise ValueError(
                 f"{len(vectors)} snapshots of {vectors[0].shape[0]} parameters have at most {most} directions from "
                 f"their mean, got dimension={dimension}; take a smaller one, or record more snapshots"
@@ -263,12 +263,19 @@ class Subspace:
         U, s, _ = linalg.svd(R)
         sizes = to_host(s).astype(np.float64)
         found = int(np.count_nonzero(sizes[:most] > 10 * eps(A) * norm(A)))
+        if not found:
+            raise ValueError(
+                "the snapshots differ from their mean by no more than roundoff: they have no direction; record them "
+                "while the training moves"
+            )
+        if dimension is None:
+            dimension = found
         if dimension > found:
             raise ValueError(
                 f"the snapshots have only {found} directions from their mean that are more than roundoff, got "
-                f"dimension={dimension}"
-                + ("; take a smaller one" if found else "; record them while the training moves")
+                f"dimension={dimension}; take a smaller one"
             )
+        sizes = sizes / sizes[0]
         explained = sizes[:dimension] ** 2 / np.sum(sizes**2)
         return cls(mean, Q @ U[:, :dimension], explained)
 
@@ -334,6 +341,10 @@ def train_in_subspace(
     the network; to start at these, take ``Subspace(nn.to_vector(net), subspace.basis)``. Ctrl-C ends the search and
     returns what has been done, with ``status`` 1.
 
+    A step to a point where the loss or its gradient is NaN or infinite is not taken: the line search tries a shorter
+    one. Where that ends the search before it has converged, ``status`` is -1, and the network is that of the last
+    iteration.
+
     Parameters
     ----------
     net : Sequential
@@ -359,7 +370,9 @@ def train_in_subspace(
     History
         A new network as ``.net``; one row for the start, epoch 0, and for each iteration: the loss (and accuracy) after
         it, on all rows given, a learning rate of NaN, the seconds of the iteration without validation. ``nfev`` counts
-        evaluations of the loss with its gradient, ``message`` says why the search ended. The coordinates are
+        evaluations of the loss with its gradient, ``message`` says why the search ended: with a float32 network that
+        is often the "precision loss" of SciPy, which is no failure there, the differences of the loss being no more
+        than roundoff before the gradient is below ``gtol``. The coordinates are
         ``subspace.coordinates(nn.to_vector(history.net))``.
 
     Raises
@@ -367,8 +380,7 @@ def train_in_subspace(
     ValueError, TypeError
         Before anything is computed, where arguments do not fit.
     TrainingError
-        The loss or its gradient is NaN or infinite at the start. Where that happens later the line search takes a
-        shorter step.
+        The loss or its gradient is NaN or infinite at the start.
 
     Notes
     -----
@@ -407,9 +419,21 @@ def train_in_subspace(
     for name, a in (("x", x), ("y", y)):
         if not is_finite(a):
             raise ValueError(f"{name} contains NaN or infinite values; remove or replace these rows")
-    validation = None if validation is None else _checked_pair(net, validation, loss)
+    validation = None if validation is None else checked_pair(net, validation, loss)
     check_callable(callback, "callback", "the epoch")
     return _Search(net, x, y, loss, subspace, validation, callback).run(method, max_iterations, gtol)
+
+
+class _Point(NamedTuple):
+    """The loss at some coordinates, its gradient by them, and the share of rows that are classified right."""
+
+    value: float
+    gradient: np.ndarray
+    right: float
+
+    @property
+    def is_finite(self) -> bool:
+        return math.isfinite(self.value) and bool(np.isfinite(self.gradient).all())
 
 
 class _Search:
@@ -421,43 +445,73 @@ class _Search:
     ):  # fmt: skip
         self.net, self.x, self.y, self.loss, self.subspace = net, x, y, loss, subspace
         self.validation, self.callback = validation, callback
-        self.history = History(net, classifies=loss.classifies)
-        self._last: tuple[bytes, float, np.ndarray] = (b"", math.nan, np.zeros(0))
-        self._right: dict[bytes, float] = {}
+        self.history = History(net.copy(), classifies=loss.classifies)
+        self._points: dict[bytes, _Point] = {}
+        self._reached = np.zeros(subspace.dimension)
+        self._beyond = -1
         self._began = time.perf_counter()
 
     def run(self, method: str, max_iterations: int, gtol: float) -> History:
         from scipy.optimize import minimize
 
         history = self.history
-        start = to_host(self.subspace.coordinates(to_vector(self.net))).astype(np.float64)
-        with np.errstate(all="ignore"):
-            value, gradient = self(start)
-        if not (math.isfinite(value) and np.isfinite(gradient).all()):
-            raise self._failed_start(start)
         options: dict[str, Any] = {"maxiter": max_iterations, "gtol": gtol}
         if method == "L-BFGS-B":
             options["ftol"] = eps(self.subspace.mean)
         try:
-            if self._row(start, value):
-                raise _Stopped
+            with np.errstate(all="ignore"):
+                start = to_host(self.subspace.coordinates(to_vector(self.net))).astype(np.float64)
+                if not self._at(start).is_finite:
+                    raise self._failed_start(start)
+            self._row(start)
             with np.errstate(over="ignore", invalid="ignore"):
                 found = minimize(self, start, jac=True, method=method, callback=self._after, options=options)
             history.message = f"{method}: {found.message}"
+            steep = bool(np.max(np.abs(self._at(self._reached).gradient)) > gtol)
+            if steep and found.status != 1 and self._beyond >= len(history) - 1:  # 1: max_iterations are done
+                raise _Beyond
+        except _Beyond:
+            history.status = -1
+            history.message = (
+                f"{method} finds no better point after iteration {len(history) - 1}: the loss or its gradient is "
+                f"NaN or infinite on the way."
+            )
         except _Stopped:
             history.status = 1
             history.message = f"The callback stopped the search after iteration {len(history) - 1}."
         except KeyboardInterrupt:
             history.status = 1
-            history.message = f"Interrupted by Ctrl-C after iteration {len(history) - 1}."
-        history.steps = len(history) - 1
+            place = f"after iteration {len(history) - 1}" if len(history) else "at the start"
+            history.message = f"Interrupted by Ctrl-C {place}."
+        history.steps = max(0, len(history) - 1)
         return history
 
     def __call__(self, c: np.ndarray) -> tuple[float, np.ndarray]:
-        """The loss on all rows at these coordinates, and its gradient by them; infinite where it is NaN."""
+        """The loss on all rows at these coordinates, and its gradient by them.
+
+        Where one is not finite, those of the parabola along the step from the point that the search has reached which
+        starts with slope zero and rises by what the gradient there promises as descent: any line search rejects it.
+        """
+        point = self._at(c)
+        if point.is_finite:
+            return point.value, point.gradient
+        self._beyond = len(self.history)
+        reached = self._at(self._reached)
+        step = c - self._reached
+        size = float(np.linalg.norm(step))
+        rise = abs(float(reached.gradient @ step)) + abs(reached.value) * eps(self.subspace.mean)
+        if not (0 < size < math.inf and math.isfinite(rise)):
+            raise _Beyond
+        return reached.value + rise, 2 * rise / size * (step / size)
+
+    def _at(self, c: np.ndarray) -> _Point:
+        """The point at these coordinates, which is computed once."""
         key = c.tobytes()
-        if key == self._last[0]:
-            return self._last[1:]
+        if key not in self._points:
+            self._points[key] = self._evaluated(c)
+        return self._points[key]
+
+    def _evaluated(self, c: np.ndarray) -> _Point:
         members = _separated(self.net, self._vector(c))
         rows = self.x.shape[0]
         value, right, total = 0.0, 0, None
@@ -471,36 +525,36 @@ class _Search:
             total = gradient if total is None else total + gradient
         self.history.nfev += 1
         gradient = to_host(self.subspace.basis.T @ total).astype(np.float64)
-        value = math.inf if math.isnan(value) else value
-        self._last = key, value, gradient
-        self._right[key] = right / rows if self.loss.classifies else math.nan
-        return value, gradient
+        return _Point(value, gradient, right / rows if self.loss.classifies else math.nan)
 
     def _vector(self, c: np.ndarray) -> Array:
         like = self.subspace.mean
         return self.subspace.vector(from_host(c.astype(dtype_name(like.dtype)), like))
 
     def _after(self, intermediate_result: Any) -> None:  # SciPy asks for this name
-        if self._row(intermediate_result.x, float(intermediate_result.fun)):
-            raise _Stopped
+        self._row(np.array(intermediate_result.x))
 
-    def _row(self, c: np.ndarray, value: float) -> bool:
-        """Add a row to the history; whether the callback wants to stop."""
-        history = self.history
+    def _row(self, c: np.ndarray) -> None:
+        """Add a row to the history."""
+        history, point = self.history, self._at(c)
+        if not point.is_finite:
+            raise _Beyond
         net = with_vector(self.net, self._vector(c))
         seconds = time.perf_counter() - self._began
         check_loss = check_accuracy = math.nan
         if self.validation is not None:
             check_loss, check_accuracy = evaluate(net, *self.validation, self.loss)
         row = Epoch(
-            len(history), value, self._right.get(c.tobytes(), math.nan), check_loss, check_accuracy, net.ranks,
-            net.parameter_count(), math.nan, seconds, net,
+            len(history), point.value, point.right, check_loss, check_accuracy, net.ranks, net.parameter_count(),
+            math.nan, seconds, net,
         )  # fmt: skip
         history.net = net
         history.append(row)
+        self._reached, self._points = c, {c.tobytes(): point}
         stop = False if self.callback is None else self.callback(row)
         self._began = time.perf_counter()
-        return isinstance(stop, (bool, np.bool_)) and bool(stop)
+        if isinstance(stop, (bool, np.bool_)) and stop:
+            raise _Stopped
 
     def _failed_start(self, c: np.ndarray) -> TrainingError:
         history, w = self.history, self._vector(c)
@@ -520,6 +574,10 @@ class _Search:
 
 class _Stopped(Exception):
     """The callback of the user stopped the search."""
+
+
+class _Beyond(Exception):
+    """The search has nowhere to go but to points where the loss or its gradient is not finite."""
 
 
 def _check_plain(net: Any) -> None:
@@ -569,3 +627,13 @@ def _separated(net: Sequential, vector: Array) -> tuple[Array, ...]:
         members.append(namespace(vector).reshape(vector[first:end], tuple(a.shape)))
         first = end
     return tuple(members)
+
+
+def _gram(B: Array) -> np.ndarray:
+    """BᵀB in double precision, in single precision with sums of a few thousand rows only."""
+    xp, (rows, columns), height = namespace(B), B.shape, 4096
+    whole = rows // height * height
+    blocks = xp.reshape(B[:whole, :], (whole // height, height, columns))
+    parts = to_host(xp.matmul(xp.permute_dims(blocks, (0, 2, 1)), blocks)).astype(np.float64)
+    rest = to_host(B[whole:, :].T @ B[whole:, :]).astype(np.float64)
+    return np.sum(parts, axis=0) + rest

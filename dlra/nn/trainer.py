@@ -219,7 +219,7 @@ class Trainer:
             self.data = Rows(net, x, y, loss, batch_size, replacement)
         else:
             self.data = Batches(net, x, y, loss, batch_size, replacement)
-        self.validation = None if validation is None else _checked_pair(net, validation, loss)
+        self.validation = None if validation is None else checked_pair(net, validation, loss)
         self.patience = None if patience is None else check_size(patience, "patience")
         if patience is not None and validation is None:
             raise ValueError("patience needs validation=(x, y): it watches the validation loss")
@@ -628,7 +628,8 @@ def _ranks(Ys: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(Y.rank if isinstance(Y, LowRank) else 0 for Y in Ys)
 
 
-def _checked_pair(net: Sequential, pair: Any, loss: Loss) -> tuple[Any, Any]:
+def checked_pair(net: Sequential, pair: Any, loss: Loss) -> tuple[Any, Any]:
+    """Return validation data as a pair (x, y)."""
     try:
         x, y = pair
     except (TypeError, ValueError):
