@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import base64
+import errno
+import io
 import json
 import os
 import re
+import subprocess
+import sys
 
 import pytest
 
+from dlra._cli import comparing_report
 from dlra.compress import Comparison, comparison
 
 pytest.importorskip("typer")
@@ -34,9 +39,13 @@ def done(*arguments):
     return result
 
 
+DRAWN = comparing_report._png
+
+
 @pytest.fixture(autouse=True)
-def _in_empty_directory(tmp_path, monkeypatch):
+def _in_empty_directory_without_drawing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(comparing_report, "_png", lambda draw: b"a picture")
 
 
 def files(folder="comparison"):
@@ -48,7 +57,8 @@ def read(folder="comparison"):
         return json.load(file, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
 
 
-def test_folder_with_report_numbers_and_pictures():
+def test_folder_with_report_numbers_and_pictures(monkeypatch):
+    monkeypatch.setattr(comparing_report, "_png", DRAWN)
     result = done(*TINY, "--methods", "dlrt,lorita2,svd", "--seeds", 2)
     assert files() == FILES
     found = read()
@@ -130,6 +140,102 @@ def test_nothing_finished_still_writes_a_report():
     assert read()["comparison"]["points"] == []
 
 
+SVD = [*TINY, "--methods", "svd", "--fine-tune", 0]
+
+
+def content(folder="comparison"):
+    found = {}
+    for name in files(folder):
+        with open(os.path.join(folder, name), "rb") as file:
+            found[name] = file.read()
+    return found
+
+
+def test_a_full_disk_leaves_the_earlier_comparison(monkeypatch):
+    """Without the numbers nothing is touched; the summary is printed all the same."""
+    done(*SVD)
+    before = content()
+
+    class Full(io.FileIO):
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def opened(path, mode="r", **options):
+        return Full(path, mode) if "x" in mode else open(path, mode, **options)
+
+    monkeypatch.setattr(comparing_report, "open", opened, raising=False)
+    result = dlra_command(*SVD, "--lr", 1e-3, "--json", "also.json")
+    assert result.exit_code == 1
+    assert result.stderr == "error: cannot write comparison/results.json: No space left on device\n".replace(
+        "/", os.sep
+    )
+    assert "svd" in result.stdout
+    assert "nothing was written" in result.stdout
+    assert content() == before
+    assert set(os.listdir()) == {"comparison"}  # no temporary file
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of the size of files")
+def test_numbers_are_written_where_there_is_no_room_for_the_pictures():
+    done(*SVD, "--lr", 1e-3)
+    program = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000));"
+        "from dlra.cli import app; app()"
+    )
+    arguments = [str(a) for a in SVD]
+    result = subprocess.run(  # the page with its pictures is larger than 20 kB
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=120, check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: cannot write comparison/report.html: File too large")
+    assert "wrote comparison/results.json" in result.stdout
+    assert read()["comparison"]["settings"]["lr"] == 0.01
+    assert "report.html" not in files()  # that of the earlier comparison does not belong to these numbers
+    assert not any(name.endswith(".tmp") for name in files())
+
+
+def test_an_error_while_drawing_loses_neither_numbers_nor_other_pictures(monkeypatch):
+    from dlra import plot
+
+    done(*SVD, "--lr", 1e-3)
+    monkeypatch.setattr(comparing_report, "_png", lambda draw: draw())
+    for name in ("accuracy_against_parameters", "singular_value_decay"):
+        monkeypatch.setattr(plot, name, lambda *_: b"new")
+
+    def broken(curves):
+        raise ValueError("no axes")
+
+    monkeypatch.setattr(plot, "retained_singular_values", broken)
+    result = dlra_command(*SVD)
+    assert result.exit_code == 1
+    assert "cannot draw retained.png: ValueError: no axes" in result.stderr
+    assert "wrote comparison" in result.stdout
+    assert files() == FILES - {"retained.png"}  # the earlier one is gone
+    assert read()["comparison"]["settings"]["lr"] == 0.01
+    assert content()["decay.png"] == b"new"
+    with open("comparison/report.html", encoding="utf-8") as file:
+        assert file.read().count("<img") == 2
+
+
+def test_an_error_of_the_comparison_loses_nothing_that_is_done(monkeypatch):
+    real, calls = comparison.train, []
+
+    def broken(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise MemoryError("no memory")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(comparison, "train", broken)
+    result = dlra_command(*TINY, "--methods", "svd,lorita2", "--fine-tune", 0)
+    assert result.exit_code == 1
+    assert "MemoryError: no memory" in result.stderr
+    assert [t["method"] for t in read()["comparison"]["trainings"]] == ["svd"]
+    assert files() == FILES
+
+
 def test_own_folder_is_overwritten_and_another_is_not():
     done(*TINY, "--methods", "svd", "--fine-tune", 0, "--quiet")
     with open("comparison/notes.txt", "w") as file:
@@ -189,12 +295,31 @@ def refused(*arguments):
         ([*TINY, "--dtype", "float16"], "--dtype must be one of float32, float64, got 'float16'"),
         ([*TINY, "--out", "no/where"], "--out no/where: there is no directory no; create it first"),
         ([*TINY, "--json", "no/x.json"], "there is no directory no"),
+        ([*TINY, "--json", "new", "--out", "new"], "--json new: --out new writes there"),
         (["compare", "mnist", "--data", "nowhere"], "--data"),
     ],
 )  # fmt: skip
 def test_bad_arguments(arguments, text, monkeypatch):
     monkeypatch.setattr(comparison, "train", lambda *_, **__: pytest.fail("work was done"))
     assert text in refused(*arguments).replace(os.sep, "/")
+
+
+@pytest.mark.parametrize("name", ["report.html", "results.json", "accuracy.png"])
+def test_files_of_the_folder_are_not_for_json(name, monkeypatch):
+    monkeypatch.setattr(comparison, "train", lambda *_, **__: pytest.fail("work was done"))
+    os.mkdir("a")
+    os.symlink("a", "b")
+    assert f"--json b/{name}: --out a writes there; give another file" in refused(
+        *TINY, "--out", "a", "--json", f"b/{name}"
+    )
+
+
+def test_a_directory_in_the_place_of_a_picture(monkeypatch):
+    done(*SVD, "--quiet")
+    os.remove("comparison/accuracy.png")
+    os.mkdir("comparison/accuracy.png")
+    monkeypatch.setattr(comparison, "train", lambda *_, **__: pytest.fail("work was done"))
+    assert "--out comparison: accuracy.png in it is a directory; give another folder" in refused(*TINY)
 
 
 def test_a_file_is_no_folder():
@@ -224,14 +349,20 @@ def test_ctrl_c_writes_what_is_done_and_exits_with_130(monkeypatch):
         assert "Interrupted by Ctrl-C" in file.read()
 
 
-def test_ctrl_c_before_anything_is_done(monkeypatch):
+def test_ctrl_c_before_anything_is_done_writes_nothing(monkeypatch):
+    done(*SVD, "--quiet")
+    before = content()
+
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(comparison, "train", interrupted)
-    result = dlra_command(*TINY, "--quiet")
+    result = dlra_command(*TINY, "--json", "also.json")
     assert result.exit_code == 130
-    assert files() == {"report.html", "results.json"}
+    assert "nothing was written" in result.stdout
+    assert content() == before
+    assert dlra_command(*TINY, "--quiet", "--out", "new").exit_code == 130
+    assert set(os.listdir()) == {"comparison"}
 
 
 def test_progress_on_standard_error():

@@ -58,6 +58,10 @@ class Outcome:
     comparison: Any
     seconds: float
     warnings: list[str]
+    problems: list[Exception] = field(default_factory=list)
+    """What ended the comparison before its end, or kept files from being written."""
+    files: list[Path] = field(default_factory=list)
+    """Those that were written."""
 
     @property
     def interrupted(self) -> bool:
@@ -65,8 +69,16 @@ class Outcome:
         return self.comparison.message.startswith("Interrupted")
 
     @property
-    def failure(self) -> TrainingError | None:
+    def empty(self) -> bool:
+        """Whether there is nothing that an earlier comparison could be replaced by."""
+        found = self.comparison
+        return not (found.trainings or found.points or found.failures)
+
+    @property
+    def failure(self) -> Exception | None:
         """What is raised when all files are written."""
+        if self.problems:
+            return self.problems[0]
         failures = self.comparison.failures
         if not failures:
             return None
@@ -98,6 +110,7 @@ class Comparing:
         plot.check_target("picture.png")
         check_files(Settings(problem="", json=settings.json))
         check_folder(settings.out)
+        check_json(settings.json, settings.out)
         seeds = _numbers("--seeds", settings.seeds, int, "3 or 0,1,2")
         options: dict[str, Any] = {
             "targets": None
@@ -139,10 +152,15 @@ class Comparing:
         began = time.perf_counter()
         limited = _limited_threads(self.settings.threads, (self.side, self.side))
         bar = Stages(self.work.work) if self.settings.progress else contextlib.nullcontext()
+        problems: list[Exception] = []
         with _noted_warnings() as noted, limited, bar as shown:
-            comparison = self.work.run(shown)
+            try:
+                self.work.run(shown)
+            except Exception as error:  # what is done is written all the same
+                problems.append(error)
+        comparison = self.work.found
         texts = [*comparison.warnings, *noted]
-        return Outcome(self, comparison, time.perf_counter() - began, texts)
+        return Outcome(self, comparison, time.perf_counter() - began, texts, problems)
 
 
 def check_folder(folder: Path) -> None:
@@ -162,9 +180,29 @@ def check_folder(folder: Path) -> None:
         return
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"--out {folder}: not writable")
+    for name in FILES:
+        if (folder / name).is_dir():
+            raise IsADirectoryError(f"--out {folder}: {name} in it is a directory; give another folder")
     if any(folder.iterdir()) and not _is_comparison(folder / "results.json"):
         raise ValueError(
             f"--out {folder}: not empty, and not a folder that 'dlra compare' has written; give another one"
+        )
+
+
+def check_json(path: str | None, folder: Path) -> None:
+    """Refuse a file that the comparison writes into its folder, or that is its folder.
+
+    Raises
+    ------
+    ValueError
+    """
+    if path in (None, "-"):
+        return
+    real = Path(path or "").resolve()
+    if real in (folder.resolve(), *((folder / name).resolve() for name in FILES)):
+        raise ValueError(
+            f"--json {path}: --out {folder} writes there; give another file, or leave --json out: the folder has "
+            "results.json anyway"
         )
 
 

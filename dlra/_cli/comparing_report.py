@@ -9,7 +9,7 @@ comparison          settings, trainings, points, failures, warnings, message: th
                     dlra.compress.Comparison, which its from_dict takes
 rows                the points averaged over the seeds
 seconds             wall time of all of it
-warnings, files     texts; the files written
+warnings, files     texts; the files that belong to it
 versions            dlra, python, numpy, scipy
 =================== ====================================================================
 """
@@ -18,8 +18,12 @@ from __future__ import annotations
 
 import base64
 import io
+import os
+import secrets
 import sys
+from collections.abc import Callable
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from dlra._cli.comparing import FILES, Outcome
@@ -36,40 +40,105 @@ _CAPTIONS = {
 
 
 def write_files(outcome: Outcome) -> None:
-    """Write the folder, and the JSON file asked for; ``-`` puts it on standard output."""
-    from dlra import plot
+    """Write the folder, and the JSON file asked for; ``-`` puts it on standard output.
 
-    folder, drawn = outcome.task.settings.out, _drawn(outcome.comparison)
-    folder.mkdir(exist_ok=True)
-    for name in FILES:
-        (folder / name).unlink(missing_ok=True)
-    pictures: dict[str, bytes] = {}
-    for name, figure in drawn.items():
-        buffer = io.BytesIO()
-        with plot.styled():
-            figure.savefig(buffer, format="png")
-        pictures[name] = buffer.getvalue()
-        (folder / name).write_bytes(pictures[name])
-    text = _json(record(outcome, list(pictures)))
-    (folder / "results.json").write_text(text, encoding="utf-8")
-    (folder / "report.html").write_text(page(outcome, pictures), encoding="utf-8")
-    given = outcome.task.settings.json
+    The numbers first, then the page and the pictures; what an earlier comparison has left goes last. What cannot be
+    written is put into ``outcome.problems`` and does not keep the rest from being written; without the numbers the
+    folder stays as it is. Of a comparison that was interrupted before it had done anything, nothing is written.
+    """
+    if outcome.empty:
+        return
+    folder, given = outcome.task.settings.out, outcome.task.settings.json
+    text = _json(record(outcome))
+
+    def numbers() -> None:
+        folder.mkdir(exist_ok=True)
+        _replace(folder / "results.json", text.encode())
+
+    attempt = _Attempts(outcome)
+    attempt(folder / "results.json", numbers)
     if given == "-":
         sys.stdout.write(text)
     elif given is not None:
-        with open(given, "w", encoding="utf-8") as file:
-            file.write(text)
+        attempt(Path(given), lambda: _overwrite(Path(given), text))
+    if folder / "results.json" not in outcome.files:
+        return
+    pictures: dict[str, bytes] = {}
+    for name, draw in _pictures(outcome.comparison).items():
+        attempt.drawing(name, lambda name=name, draw=draw: pictures.update({name: _png(draw)}))
+    attempt(
+        folder / "report.html", lambda: _replace(folder / "report.html", page(outcome, pictures).encode())
+    )
+    for name, png in pictures.items():
+        attempt(folder / name, lambda name=name, png=png: _replace(folder / name, png))
+    for path in (folder / name for name in FILES):
+        if path not in outcome.files and path.is_file():
+            attempt.removing(path)
 
 
-def _drawn(comparison: Any) -> dict[str, Any]:
-    """The pictures that there are numbers for."""
+class _Attempts:
+    """Do one thing after the other; what fails is kept as a problem of the outcome."""
+
+    def __init__(self, outcome: Outcome):
+        self.outcome = outcome
+
+    def __call__(self, path: Path, write: Callable[[], Any]) -> None:
+        """Write a file."""
+        if self._done(f"cannot write {path}", write):
+            self.outcome.files.append(path)
+
+    def drawing(self, name: str, draw: Callable[[], Any]) -> None:
+        """Draw a picture."""
+        self._done(f"cannot draw {name}", draw)
+
+    def removing(self, path: Path) -> None:
+        """Remove a file that another comparison has left."""
+        self._done(f"cannot remove {path}, which an earlier comparison has left", path.unlink)
+
+    def _done(self, what: str, do: Callable[[], Any]) -> bool:
+        try:
+            do()
+        except OSError as error:
+            self.outcome.problems.append(OSError(f"{what}: {error.strerror or error}"))
+        except Exception as error:
+            problem = RuntimeError(f"{what}: {type(error).__name__}: {error}")
+            problem.__cause__ = error
+            self.outcome.problems.append(problem)
+        else:
+            return True
+        return False
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file all at once: the earlier one stays where that fails."""
+    target = Path(os.path.realpath(path))
+    temporary = target.parent / f".{target.name}.{os.getpid()}-{secrets.token_hex(8)}.tmp"
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _overwrite(path: Path, text: str) -> None:
+    """Write a file, which may be a device."""
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+    else:
+        _replace(path, text.encode())
+
+
+def _pictures(comparison: Any) -> dict[str, Callable[[], Any]]:
+    """What draws the pictures that there are numbers for."""
     from dlra import plot
 
-    drawn: dict[str, Any] = {}
+    drawn: dict[str, Callable[[], Any]] = {}
     if comparison.points:
-        drawn["accuracy.png"] = plot.accuracy_against_parameters(comparison)
+        drawn["accuracy.png"] = lambda: plot.accuracy_against_parameters(comparison)
     if any(training.retained for training in comparison.trainings):
-        drawn["retained.png"] = plot.retained_singular_values(comparison)
+        drawn["retained.png"] = lambda: plot.retained_singular_values(comparison)
     shown: dict[str, Any] = {}
     for method in comparison.methods:
         found = [t for t in comparison.trainings if t.method == method]
@@ -77,11 +146,20 @@ def _drawn(comparison: Any) -> dict[str, Any]:
             one = next((t for t in found if t.tau == 0.1), found[0])
             shown[method if one.tau is None else f"{method}, tau {one.tau:g}"] = one.singular_values
     if shown:
-        drawn["decay.png"] = plot.singular_value_decay(list(shown.values()), list(shown))
+        drawn["decay.png"] = lambda: plot.singular_value_decay(list(shown.values()), list(shown))
     return drawn
 
 
-def record(outcome: Outcome, pictures: list[str]) -> dict[str, Any]:
+def _png(draw: Callable[[], Any]) -> bytes:
+    from dlra import plot
+
+    buffer, figure = io.BytesIO(), draw()
+    with plot.styled():
+        figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def record(outcome: Outcome) -> dict[str, Any]:
     """The object of results.json."""
     task, comparison = outcome.task, outcome.comparison
     return {
@@ -92,7 +170,7 @@ def record(outcome: Outcome, pictures: list[str]) -> dict[str, Any]:
         "rows": [row._asdict() for row in comparison.rows()],
         "seconds": outcome.seconds,
         "warnings": outcome.warnings,
-        "files": _files(outcome, pictures),
+        "files": _files(outcome),
         "versions": versions("numpy"),
     }
 
@@ -101,18 +179,21 @@ def _network(settings: Any) -> str:
     return settings.net if settings.layers is None else f"{settings.net} {settings.layers}"
 
 
-def _files(outcome: Outcome, pictures: list[str]) -> list[str]:
+def _files(outcome: Outcome) -> list[str]:
     settings = outcome.task.settings
-    found = [str(settings.out / name) for name in (*FILES[:2], *pictures)]
+    found = [str(settings.out / name) for name in (*FILES[:2], *_pictures(outcome.comparison))]
     return found + ([settings.json] if settings.json not in (None, "-") else [])
 
 
 def summary(outcome: Outcome) -> str:
     """What the command prints."""
-    settings, comparison = outcome.task.settings, outcome.comparison
+    comparison = outcome.comparison
     text = f"{_headline(outcome)}\n\n"
     text += "".join(f"  {line}\n" for line in comparison.table().splitlines())
-    return text + f"\n  {_seconds(outcome.seconds).strip()}; wrote {settings.out / 'report.html'}\n"
+    page = outcome.task.settings.out / "report.html"
+    written = page if page in outcome.files else next(iter(outcome.files), None)
+    end = "nothing was written" if written is None else f"wrote {written}"
+    return text + f"\n  {_seconds(outcome.seconds).strip()}; {end}\n"
 
 
 def _headline(outcome: Outcome) -> str:
