@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dlra.compress.truncation import Compressed
     from dlra.nn.history import History
     from dlra.solution import Solution
 
@@ -43,11 +44,14 @@ class TrainingError(RuntimeError):
     ----------
     history : History or None
         The epochs that were completed; ``history.net`` is the network.
+    compressed : Compressed or None
+        Where the training was the ``fine_tune`` of a truncation: what was truncated, before this training.
     """
 
     def __init__(self, message: str, history: History | None = None):
         super().__init__(message)
         self.history = history
+        self.compressed: Compressed | None = None
 
 
 class StageError(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -26,6 +27,7 @@ from dlra.compress import (
     lsvt,
     truncation,
 )
+from dlra.errors import TrainingError
 
 CE = nn.CrossEntropyLoss()
 
@@ -140,6 +142,15 @@ def test_lsvt_by_rank_and_share():
     assert lsvt(net, share=1e-9).net.ranks == (1, 1, 1)
 
 
+@pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e200, 1e300])
+def test_errors_do_not_depend_on_the_scale_of_a_weight(scale):
+    net = network((12, 10, 8), (None, None))
+    rows = lsvt(net.with_weights({0: scale * net.weights[0]}), 3).report.layers
+    for row, expected in zip(rows, lsvt(net, 3).report.layers, strict=True):
+        assert row.error == pytest.approx(expected.error, rel=1e-10) and 0 < row.error < 1
+        assert row.ratio == pytest.approx(expected.ratio, rel=1e-10)
+
+
 @pytest.mark.parametrize("threshold", [0.9, 0.5, 0.2, 1e-9])
 def test_lsvt_by_the_spectral_norm(threshold):
     net = network((12, 10, 8, 5), (None, 6, None))
@@ -194,6 +205,67 @@ def test_a_target_is_the_largest_share_that_fits(sizes, seed, part, lowrank):
         assert max(c for c in others if c <= target) <= small.parameter_count() <= target
         for W, old in zip(small.weights, net.weights, strict=True):
             assert W is old or isinstance(old, LowRank) or W.rank * sum(W.shape) < math.prod(W.shape)
+
+
+# ---- directions that are rounding errors
+
+
+def lowrank_net(dtype, ranks, sizes=(60, 80, 50, 40), scale=1.0):
+    """Dense weights that are of these ranks, to rounding."""
+    rng = np.random.default_rng(0)
+    net = network(sizes, (None,) * len(ranks), dtype=dtype)
+    products = [
+        rng.standard_normal((m, r)).astype(dtype) @ rng.standard_normal((r, n)).astype(dtype)
+        for (m, n), r in zip((W.shape for W in net.weights), ranks, strict=True)
+    ]
+    return net.with_weights({i: (scale * W).astype(dtype) for i, W in enumerate(products)})
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-30, 1e30])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_directions_that_are_rounding_errors_are_dropped(dtype, scale):
+    exact = (20, 5, 12)
+    net = lowrank_net(dtype, exact, scale=scale)
+    x, y = blobs(features=60, classes=40, dtype=dtype)
+    least, most = 20 * 140 + 5 * 130 + 12 * 90, net.parameter_count()
+    for options in (
+        {"parameters": least + 500},
+        {"parameters": (least + most) // 2},
+        {"parameters": most},
+        {"share": 0.7},
+        {"share": 1.0},
+        {"threshold": 1e-12},
+    ):
+        for rule in (lsvt, gsvt):
+            small, report = rule(net, **options)
+            assert all(r <= k for r, k in zip(small.ranks, exact, strict=True)), (rule, options, small.ranks)
+            check_report(net, small, report, (60,))
+            for row, r, k in zip(report.layers, small.ranks, exact, strict=True):
+                assert (row.error < 100 * eps(dtype)) == (r == k)
+        if "threshold" not in options:
+            given = {k: v if k == "parameters" else 0.9 for k, v in options.items()}
+            assert all(r <= k for r, k in zip(isvt(net, x, y, rng=0, **given).net.ranks, exact, strict=True))
+    assert lsvt(net, rank=30).net.ranks == exact and lsvt(net, rank=3).net.ranks == (3, 3, 3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_weight_that_factors_would_not_make_smaller_stays(dtype):
+    """Rank 19 of 20 x 20: the factors have 760 parameters; only where it is truncated is the rounding dropped."""
+    net = lowrank_net(dtype, (19, 19), sizes=(20, 20, 20))
+    small, report = lsvt(net, share=1.0)
+    assert small.ranks == (20, 20) and small.weights[0] is net.weights[0]
+    assert not any(row.truncated for row in report.layers)
+    assert lsvt(net, share=0.5).net.ranks == (10, 10) and lsvt(net, rank=19).net.ranks == (19, 19)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_low_rank_weights_lose_directions_that_are_rounding_errors(dtype):
+    net = network((30, 30, 30), (10, None), dtype=dtype)
+    U, S, V = net.weights[0].factors
+    S = S.copy()
+    S[:, 4:] = 0
+    net = net.with_weights({0: LowRank(U, S, V)})
+    assert lsvt(net, share=1.0).net.ranks == (4, 30)
 
 
 # ---- global
@@ -252,11 +324,25 @@ def test_isvt_reaches_its_target_as_it_counts(share):
     now = net.parameter_count()
     assert now == 360 + 15 * 50 + 120
     small, report = isvt(net, x, y, share=share, per_round=60, rng=0)
-    target = int(share * now)
+    target = round(share * now)
     assert small.parameter_count() == report.parameters_after <= target
     assert small.parameter_count() > target - 60 - 50, "the last round takes no more than it has to"
     same = isvt(net, x, y, parameters=target, per_round=60, rng=0).net
     assert bits(same) == bits(small)
+
+
+@pytest.mark.parametrize("share", [0.29, np.float32(0.29), 0.57, 0.58])
+def test_a_share_is_not_rounded_down(share, monkeypatch):
+    """0.29 · 100 = 28.999999999999996 in double precision."""
+    net = network((10, 10), (None,))
+    x, y = blobs(features=10, classes=10)
+    seen = []
+    original = truncation.iterative_ranks
+    monkeypatch.setattr(
+        truncation, "iterative_ranks", lambda *a, **k: seen.append(k["parameters"]) or original(*a, **k)
+    )
+    isvt(net, x, y, share=share, rng=0)
+    assert seen == [round(100 * float(share))] and seen[0] / 100 == pytest.approx(float(share))
 
 
 def test_isvt_draws_samples_by_rng(monkeypatch):
@@ -302,6 +388,40 @@ def test_fine_tuning_is_training_at_fixed_rank():
         report.options["fine_tune"]["method"] == "AugmentedBUG()" and "x" not in report.options["fine_tune"]
     )
     assert set(tuning) == {"x", "y", "optimizer", "epochs", "batch_size", "rng"}
+
+
+@pytest.mark.parametrize("stop", ["Ctrl-C", "callback", None])
+def test_the_report_says_how_the_training_ended(stop):
+    def callback(epoch):
+        if stop == "Ctrl-C":
+            raise KeyboardInterrupt
+        return stop is not None
+
+    x, y = blobs()
+    tuning = {"x": x, "y": y, "optimizer": nn.SGD(0.1), "epochs": 2, "batch_size": 30, "callback": callback}
+    report = lsvt(network((10, 16, 3), (None, None)), 2, fine_tune=tuning, data=(x, y)).report
+    words = {"Ctrl-C": "Interrupted by Ctrl-C", "callback": "callback", None: "All 2 epochs done."}[stop]
+    assert report.tuning_status == (0 if stop is None else 1) and words in report.tuning_message
+    (line,) = (line for line in str(report).splitlines() if line.startswith("  tuning"))
+    assert line.endswith(report.tuning_message)
+    assert report.to_dict()["tuning_message"] == report.tuning_message
+    assert report.to_dict()["tuning_status"] == report.tuning_status
+    plain = lsvt(network((10, 16, 3), (None, None)), 2).report
+    assert plain.tuning_status is None and plain.tuning_message == "" and "tuning" not in str(plain)
+
+
+def test_what_was_truncated_survives_a_training_that_fails():
+    net = network((10, 16, 3), (None, None))
+    x, y = blobs()
+    tuning = {"x": 1e200 * x, "y": y, "optimizer": nn.SGD(1e150), "epochs": 2, "batch_size": 30, "rng": 0}
+    expected = lsvt(net, 2, data=(x, y))
+    with np.errstate(all="ignore"), pytest.raises(TrainingError) as caught:
+        lsvt(net, 2, data=(x, y), fine_tune=tuning)
+    small, report = caught.value.compressed
+    assert bits(small) == bits(expected.net) and report.layers == expected.report.layers
+    assert report.loss_truncated == expected.report.loss_truncated and report.loss_tuned is None
+    assert "error.compressed" in caught.value.__notes__[0] and caught.value.history is not None
+    assert "fine_tune" in report.options
 
 
 def test_fine_tuning_may_change_ranks():
@@ -369,6 +489,53 @@ def test_report_as_text_and_json(tmp_path):
     assert isinstance(report, Report) and isinstance(lsvt(net, 2), Compressed)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"rank": np.int64(3)},
+        {"share": np.float32(0.5)},
+        {"share": np.float64(0.5), "layers": np.asarray([0, 1])},
+        {"threshold": np.float16(0.5)},
+        {"parameters": np.int32(150)},
+    ],
+)
+def test_options_that_are_numpy_numbers_are_reported_as_numbers(options, tmp_path):
+    x, y = blobs(features=12)
+    tuning = {
+        "x": x,
+        "y": y,
+        "optimizer": nn.SGD(np.float32(0.1)),
+        "epochs": np.int64(1),
+        "batch_size": np.int16(40),
+    }
+    report = lsvt(network((12, 10, 8), (None, None)), fine_tune=tuning, **options).report
+    report.to_json(tmp_path / "a.json")
+    read = json.loads((tmp_path / "a.json").read_text())
+    (name, value), *_ = options.items()
+    assert read["options"][name] == value.item() and type(report.options[name]) in (int, float)
+    assert read["options"]["fine_tune"]["epochs"] == 1 and read["options"]["fine_tune"]["batch_size"] == 40
+    assert "np." not in str(report)
+    report = isvt(
+        network((12, 10, 8), (None, None)), x, y, share=0.5, per_round=np.int64(9), samples=np.int64(20)
+    ).report
+    assert json.dumps(report.to_dict()["options"]) == '{"share": 0.5, "per_round": 9, "samples": 20}'
+
+
+def test_a_file_is_not_lost_to_a_report_that_cannot_be_written(tmp_path):
+    report = lsvt(network((12, 10, 8), (None, None)), 2).report
+    report.to_json(tmp_path / "a.json")
+    before = (tmp_path / "a.json").read_text()
+    with pytest.raises(TypeError):
+        dataclasses.replace(report, options={"rank": object()}).to_json(tmp_path / "a.json")
+    assert (tmp_path / "a.json").read_text() == before
+
+
+def test_a_result_shows_its_report():
+    result = lsvt(network((64, 200, 10), (None, None)), 5)
+    assert str(result) == str(result.report)
+    assert repr(result) == "Compressed(lsvt: 14800 → 2370 parameters, ranks (5, 5))"
+
+
 def test_not_finite_losses_are_null():
     net = network((6, 5, 3), (None, None))
     net = net.with_weights({0: 1e200 * net.weights[0], 1: 1e200 * net.weights[1]})
@@ -414,6 +581,7 @@ def test_import_loads_nothing_large():
 
 NET = network((12, 10, 8, 1), (None, None, None))
 X, Y = blobs(features=12, classes=1)
+DIGITS = nn.datasets.digits()
 TUNING = {"x": X, "y": Y, "optimizer": nn.SGD(0.1), "epochs": 1, "batch_size": 40}
 
 
@@ -437,7 +605,7 @@ TUNING = {"x": X, "y": Y, "optimizer": nn.SGD(0.1), "epochs": 1, "batch_size": 4
         (lambda: gsvt(NET, parameters=47), ValueError, "parameters=47 must lie between 48"),
         (lambda: gsvt(NET, parameters=60.0), TypeError, "parameters must be an int"),
         (lambda: isvt(NET, X, Y, parameters=47), ValueError, "parameters=47 must lie between 48"),
-        (lambda: isvt(NET, X, Y, share=0.2), ValueError, "share=0.2, 41 parameters, must lie between 48"),
+        (lambda: isvt(NET, X, Y, share=0.2), ValueError, "share=0.2, 42 parameters, must lie between 48"),
         (lambda: isvt(NET, X, Y, share=0.5, per_round=0), ValueError, "per_round must be at least 1"),
         (lambda: isvt(NET, X, Y, share=0.5, samples=0), ValueError, "samples must be at least 1"),
         (lambda: isvt(NET, X, Y, share=0.5, rng="a"), TypeError, "rng must be"),
@@ -453,6 +621,7 @@ TUNING = {"x": X, "y": Y, "optimizer": nn.SGD(0.1), "epochs": 1, "batch_size": 4
         (lambda: lsvt(NET, 2, layers=[0.0]), TypeError, "an index in layers must be an int"),
         (lambda: lsvt(nn.mlp((5, 1)), 1), ValueError, r"nothing can be truncated|at least two rows"),
         (lambda: lsvt(NET, 2, data=X), TypeError, r"data must be a pair \(x, y\)"),
+        (lambda: lsvt(NET, 2, data=DIGITS), TypeError, r"e.g. data=\(data.x_test, data.y_test\), got Dataset"),
         (lambda: lsvt(NET, 2, data=(X, Y[:3])), ValueError, "x of data and y of data need the same number"),
         (lambda: lsvt(NET, 2, data=(X * math.nan, Y)), ValueError, "x of data contains NaN"),
         (lambda: lsvt(NET, 2, data=(X, Y), loss="mse"), TypeError, "loss must be a loss of dlra.nn"),

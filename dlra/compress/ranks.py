@@ -254,7 +254,7 @@ def iterative_ranks(
     whole = _check_present(present, sizes)
 
     def count(rank: int, i: int) -> int:
-        return _count(sizes[i], rank, whole[i])
+        return truncated_count(sizes[i], rank, whole[i])
 
     def lower(i: int, wanted: int) -> int:
         """The largest rank that saves so many parameters, 0 where none does."""
@@ -277,7 +277,7 @@ def iterative_ranks(
     return now
 
 
-def _count(shape: tuple[int, int], rank: int, whole: int) -> int:
+def truncated_count(shape: tuple[int, int], rank: int, whole: int) -> int:
     """Parameters of a weight cut to a rank, which stays as it is where factors would not be smaller."""
     return min(whole, factored_count(shape, rank))
 
@@ -300,7 +300,7 @@ def _fitting(
     whole = _check_present(present, sizes)
 
     def counts(ranks: list[int]) -> list[int]:
-        return [_count(size, r, w) for w, size, r in zip(whole, sizes, ranks, strict=True)]
+        return [truncated_count(size, r, w) for w, size, r in zip(whole, sizes, ranks, strict=True)]
 
     ranks = [1] * len(layers)
     least = sum(counts(ranks))

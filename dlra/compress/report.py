@@ -76,7 +76,7 @@ class Report:
     ----------
     method : {"lsvt", "gsvt", "isvt"}
     options : dict
-        What was asked for.
+        What was asked for, as numbers, strings, lists and dicts.
     layers : tuple of LayerReport
         One for each of ``net.weights``.
     loss_before, loss_truncated, loss_tuned : float or None
@@ -89,6 +89,10 @@ class Report:
         Of decompositions and choice of ranks.
     seconds_tuning : float or None
         Of the training afterwards.
+    tuning_status : int or None
+        Of its :class:`~dlra.nn.History`: 0 all epochs done, 1 stopped by its callback, early stopping or Ctrl-C.
+    tuning_message : str
+        Of its History; empty where there was none.
 
     Examples
     --------
@@ -117,6 +121,8 @@ class Report:
     classifies: bool | None
     seconds: float
     seconds_tuning: float | None
+    tuning_status: int | None = None
+    tuning_message: str = ""
 
     @property
     def ranks_before(self) -> tuple[int, ...]:
@@ -181,9 +187,9 @@ class Report:
 
     def to_json(self, path: Any) -> None:
         """Write :meth:`to_dict` to a file; numbers that are not finite become null."""
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
         with open(path, "w", encoding="utf-8") as file:
-            json.dump(self.to_dict(), file, indent=2, ensure_ascii=False)
-            file.write("\n")
+            file.write(text + "\n")
 
     def __str__(self) -> str:
         given = [f"{name}={value!r}" for name, value in self.options.items() if name != "fine_tune"]
@@ -212,7 +218,8 @@ class Report:
             lines += [f"  loss        {' → '.join(known)} ({stages})"]
             lines += [f"  {'accuracy' if self.classifies else 'R²':<12}{' → '.join(shown)}"]
         if self.seconds_tuning is not None:
-            lines += [f"  tuning      {self.seconds_tuning:.2g} s"]
+            message = f": {self.tuning_message}" if self.tuning_message else ""
+            lines += _wrapped(f"tuning      {self.seconds_tuning:.2g} s{message}", "  ")
         return "\n".join(lines)
 
 

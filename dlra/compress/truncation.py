@@ -13,22 +13,33 @@ arXiv:2303.13635, section II-C.
 from __future__ import annotations
 
 import inspect
+import itertools
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dlra._factors import check_int
 from dlra.backend import Array, all_finite, device, dtype_name, is_array, kind, namespace, picked, to_host
-from dlra.compress.ranks import Ranks, check_one, check_share, global_ranks, iterative_ranks, local_ranks
+from dlra.compress.measures import counted
+from dlra.compress.ranks import (
+    Ranks,
+    check_one,
+    check_share,
+    global_ranks,
+    iterative_ranks,
+    local_ranks,
+    truncated_count,
+)
 from dlra.compress.report import LayerReport, Report
-from dlra.errors import DlraWarning
+from dlra.errors import DlraWarning, TrainingError
 from dlra.integrators import AugmentedBUG
 from dlra.lowrank import LowRank
 from dlra.nn._batches import is_finite
-from dlra.nn._layer import WeightLayer, check_layers, check_size, factored_count, generator
+from dlra.nn._layer import WeightLayer, check_layers, check_size, generator
 from dlra.nn.convolution import Conv2d
 from dlra.nn.losses import CrossEntropyLoss, Loss, MSELoss
 from dlra.nn.network import Sequential, check_shape
@@ -55,6 +66,13 @@ class Compressed(NamedTuple):
 
     net: Sequential
     report: Report
+
+    def __str__(self) -> str:
+        return str(self.report)
+
+    def __repr__(self) -> str:
+        before, after = self.report.parameters_before, self.report.parameters_after
+        return f"Compressed({self.report.method}: {before} → {after} parameters, ranks {self.net.ranks})"
 
 
 def lsvt(
@@ -104,17 +122,22 @@ def lsvt(
     Returns
     -------
     Compressed
-        (net, report)
+        (net, report). ``print(result)`` shows the report.
 
     Raises
     ------
     TypeError, ValueError
         Before anything is computed, where arguments do not fit.
+    TrainingError
+        ``fine_tune`` failed. Its ``compressed`` is the (net, report) before this training.
 
     Notes
     -----
     Cut to rank r, a weight is its best approximation of that rank (Eckart and Young): the error in the Frobenius norm
     is the root of the sum of the squares of the singular values dropped.
+
+    Singular values below max(m, n) eps σ₁ are rounding errors: a weight that is truncated keeps none of them, whatever
+    the rule; nor does one that would stay as it is but takes fewer parameters without them.
 
     References
     ----------
@@ -179,12 +202,14 @@ def gsvt(
     Returns
     -------
     Compressed
-        (net, report)
+        (net, report). ``print(result)`` shows the report.
 
     Raises
     ------
     TypeError, ValueError
         Before anything is computed, where arguments do not fit.
+    TrainingError
+        ``fine_tune`` failed. Its ``compressed`` is the (net, report) before this training.
 
     References
     ----------
@@ -245,7 +270,7 @@ def isvt(
     parameters : int, optional
         Of all weights of the network together, as ``net.parameter_count()``.
     share : float, optional
-        Of those it has now, in (0, 1].
+        Of those it has now, in (0, 1], rounded to the nearest integer.
     per_round : int
         Parameters to save in a round.
     samples : int
@@ -260,12 +285,14 @@ def isvt(
     Returns
     -------
     Compressed
-        (net, report)
+        (net, report). ``print(result)`` shows the report.
 
     Raises
     ------
     TypeError, ValueError
         Before anything is computed, where arguments do not fit.
+    TrainingError
+        ``fine_tune`` failed. Its ``compressed`` is the (net, report) before this training.
 
     References
     ----------
@@ -284,7 +311,7 @@ def isvt(
     per_round, samples = check_size(per_round, "per_round"), check_size(samples, "samples")
     task = _Task(net, layers, data, loss, input_shape, fine_tune, (x, y))
     if share is not None:
-        parameters = int(check_share(share) * task.net.parameter_count())
+        parameters = int(check_share(share) * task.net.parameter_count() + 0.5)
         task.target(parameters, f"share={share}, {parameters} parameters,")
     target = task.target(parameters)
     draw = generator(rng)
@@ -364,7 +391,9 @@ class _Task:
         if pair is None:
             return
         if not _is_pair(pair):
-            raise TypeError(f"data must be a pair (x, y), got {kind(pair)}")
+            raise TypeError(
+                f"data must be a pair (x, y), e.g. data=(data.x_test, data.y_test), got {kind(pair)}"
+            )
         self.net.check_batch(pair[0], pair[1], self.loss, names)
         for a, name in zip(pair, names, strict=True):
             if not is_finite(a):
@@ -427,7 +456,7 @@ class _Task:
             return None
         total = self.net.parameter_count()
         rest = total - sum(self.present)
-        least = rest + sum(map(min, self.present, (factored_count(s, 1) for s in self.shapes)))
+        least = rest + sum(map(truncated_count, self.shapes, itertools.repeat(1), self.present))
         if not least <= check_int(parameters, "parameters") <= total:
             raise ValueError(
                 f"{name or f'parameters={parameters}'} must lie between {least}, what rank 1 in every layer that is "
@@ -444,22 +473,42 @@ class _Task:
         before = self._evaluated(self.net)
         began = time.perf_counter()
         self.full = [decomposed(layer.weight) for layer in self.layers]
-        values = [to_host(namespace(Y.S).linalg.diagonal(Y.S)).astype(np.float64) for Y in self.full]
-        ranks = rule(values)
+        diagonals = [namespace(Y.S).linalg.diagonal(Y.S) for Y in self.full]
+        values = [to_host(s).astype(np.float64) for s in diagonals]
+        ranks = self._significant(rule(values), diagonals)
         net = self.cut(ranks)
         seconds = time.perf_counter() - began
-        truncated, tuned, seconds_tuning = self._evaluated(net), (None, None), None
-        if self.fine_tune is not None:
-            began = time.perf_counter()
-            train(net, **self.fine_tune)
-            seconds_tuning = time.perf_counter() - began
-            tuned = self._evaluated(net)
+        truncated = self._evaluated(net)
         report = Report(
-            method, self._options(options), self._by_layer(net, values, ranks), before[0], truncated[0], tuned[0],
-            before[1], truncated[1], tuned[1], None if self.data is None else self.loss.classifies, seconds,
-            seconds_tuning,
+            method, self._options(options), self._by_layer(net, values, ranks), before[0], truncated[0], None,
+            before[1], truncated[1], None, None if self.data is None else self.loss.classifies, seconds, None,
+        )  # fmt: skip
+        if self.fine_tune is None:
+            return Compressed(net, report)
+        began = time.perf_counter()
+        try:
+            history = train(net, **self.fine_tune)
+        except TrainingError as error:
+            error.compressed = Compressed(self.cut(ranks), report)
+            error.add_note("The network as it was truncated, before fine_tune, is error.compressed.net.")
+            raise
+        seconds = time.perf_counter() - began
+        loss, accuracy = self._evaluated(net)
+        report = replace(
+            report, layers=self._by_layer(net, values, ranks), loss_tuned=loss, accuracy_tuned=accuracy,
+            seconds_tuning=seconds, tuning_status=history.status, tuning_message=history.message,
         )  # fmt: skip
         return Compressed(net, report)
+
+    def _significant(self, ranks: Ranks, values: list[Array]) -> Ranks:
+        """Ranks without directions that are rounding errors, of weights that are truncated or are smaller without."""
+        most = [
+            max(1, int(np.count_nonzero(counted(s, m)))) for s, m in zip(values, self.shapes, strict=True)
+        ]
+        return tuple(
+            min(r, k) if r < layer.rank or truncated_count(layer.weight.shape, k, p) < p else r
+            for r, k, layer, p in zip(ranks, most, self.layers, self.present, strict=True)
+        )
 
     def cut(self, ranks: Ranks) -> Sequential:
         """The network with the weights cut to these ranks; those of full rank are left as they are."""
@@ -475,7 +524,7 @@ class _Task:
         return (None, None) if self.data is None else evaluate(net, self.data[0], self.data[1], self.loss)
 
     def _options(self, options: dict[str, Any]) -> dict[str, Any]:
-        found = dict(options)
+        found = {name: _as_python(value) for name, value in options.items()}
         if self.asked is not None:
             found["layers"] = self.asked
         if self.fine_tune is not None:
@@ -483,7 +532,7 @@ class _Task:
                 name: value for name, value in self.fine_tune.items() if name not in ("x", "y", "validation")
             }
             found["fine_tune"] = {
-                name: value if isinstance(value, (int, float, str, type(None))) else repr(value)
+                name: value if isinstance(value, (str, type(None))) else _as_python(value)
                 for name, value in shown.items()
             }
         return found
@@ -512,7 +561,7 @@ class _Task:
             found.append(
                 LayerReport(
                     i, repr(old), _kind(old), (m, n), old.rank, new.rank, *counts, flops_old, flops_new,
-                    _norm(s[r:]) / _norm(s) if dropped and s[0] > 0 else 0.0,
+                    _norm(s[r:] / s[0]) / _norm(s / s[0]) if dropped and s[0] > 0 else 0.0,
                     float(s[r] / s[0]) if dropped and s[0] > 0 else 0.0, dropped, note,
                 )
             )  # fmt: skip
@@ -539,6 +588,13 @@ def _kind(layer: WeightLayer) -> str:
 
 def _norm(s: np.ndarray) -> float:
     return float(np.linalg.norm(s))
+
+
+def _as_python(value: Any) -> Any:
+    """A NumPy number as one of Python; of other things than numbers how they are written."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return value if isinstance(value, (int, float)) else repr(value)
 
 
 def _is_pair(pair: Any) -> bool:
