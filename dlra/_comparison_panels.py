@@ -121,8 +121,10 @@ def _parameter_ticks(axes: Any, dense: int) -> None:
     top.tick_params(length=0, labelcolor="0.4", labelsize=8.5)
 
 
-def drops(axes: Any, curves: dict[str, tuple[Any, Any, Any]], places: Sequence[int]) -> None:
-    """Draw the loss of accuracy in points over the share of singular values that are kept, in percent; ``places``
+def drops(
+    axes: Any, curves: dict[str, tuple[Any, Any, Any]], places: Sequence[int], rule: str | None = None
+) -> None:
+    """Draw the loss of accuracy in points over the share of singular values that a rule keeps, in percent; ``places``
     say which colour each curve has."""
     for i, (name, (shares, drop, spread)) in zip(places, curves.items(), strict=True):
         bars = spread if np.any(spread) else None
@@ -140,7 +142,8 @@ def drops(axes: Any, curves: dict[str, tuple[Any, Any, Any]], places: Sequence[i
     marks = [m for m in (1, 2, 5, 10, 20, 50, 100) if known[0] <= m <= known[-1]]
     axes.set_xticks(marks, [f"{m:g}" for m in marks])
     axes.set_xticks([], minor=True)
-    axes.set(xlabel="singular values kept, in %", ylabel="drop of accuracy, in points")
+    by = "" if rule is None else f" by {rule}"
+    axes.set(xlabel=f"singular values kept{by}, in %", ylabel="drop of accuracy, in points")
     axes.legend(ncols=1 + len(curves) // 7)
 
 

@@ -362,7 +362,7 @@ def accuracy_against_parameters(comparison: Comparison) -> Figure:
     ValueError
         A comparison without points.
     """
-    from dlra.compress.comparison import Comparison
+    from dlra.compress.comparison_results import Comparison
 
     if not isinstance(comparison, Comparison):
         raise TypeError(f"expected a dlra.compress.Comparison, got {type(comparison).__name__}")
@@ -392,8 +392,8 @@ def retained_singular_values(curves: Comparison | Mapping[str, Any]) -> Figure:
     Parameters
     ----------
     curves : Comparison or mapping
-        Of a comparison the trainings, averaged over the seeds; or name -> (shares, drops) or (shares, drops, standard
-        deviations), all in percent.
+        Of a comparison the trainings, averaged over the seeds, truncated by its rule, but by gsvt where that is isvt;
+        or name -> (shares, drops) or (shares, drops, standard deviations), all in percent.
 
     Returns
     -------
@@ -404,14 +404,15 @@ def retained_singular_values(curves: Comparison | Mapping[str, Any]) -> Figure:
     ValueError
         Nothing to show; columns of different lengths.
     """
-    from dlra.compress.comparison import Comparison
+    from dlra.compress.comparison_results import Comparison
 
     if isinstance(curves, Comparison):
         table = _drops(curves)
         places = [curves.methods.index(name) for name in table]
+        rule = "lsvt" if curves.settings.get("rule") == "lsvt" else "gsvt"
     elif isinstance(curves, Mapping):
         table = {str(name): _checked_curve(str(name), curve) for name, curve in curves.items()}
-        places = range(len(table))
+        places, rule = range(len(table)), None
     else:
         raise TypeError(
             f"curves must be a dlra.compress.Comparison or a mapping, name -> (shares, drops), got "
@@ -421,7 +422,7 @@ def retained_singular_values(curves: Comparison | Mapping[str, Any]) -> Figure:
         raise ValueError("curves: no method was truncated, there is nothing to show")
     with styled():
         figure = new_figure(6.4, 4.4)
-        compared.drops(figure.subplots(), table, places)
+        compared.drops(figure.subplots(), table, places, rule)
     return figure
 
 

@@ -119,6 +119,30 @@ def test_options_arrive():
     assert {name: settings[name] for name in expected} == expected
 
 
+def test_defaults_are_those_of_the_library():
+    import inspect
+
+    from dlra._cli.comparing_commands import compare as command
+
+    shown, taken = inspect.signature(command).parameters, inspect.signature(comparison.compare).parameters
+    for name in ("epochs", "fine_tune", "batch_size", "optimizer", "lr", "weight_decay", "rule", "keep_last"):
+        assert shown[name].default == taken[name].default
+    for name in ("methods", "taus"):
+        assert shown[name].default == ",".join(map(str, taken[name].default))
+    assert shown["seeds"].default == str(taken["seeds"].default)
+
+
+def test_notes_are_in_the_summary_and_the_report():
+    result = done(
+        "compare", "digits", "--net", "mlp", "--layers", "24,20", "--batch-size", 256, "--epochs", 1,
+        "--methods", "svd", "--fine-tune", 0,
+    )  # fmt: skip
+    with open("comparison/report.html", encoding="utf-8") as file:
+        page = file.read()
+    for text in (result.stdout, page):
+        assert "Of the default targets left out: 5 %, 10 %, since rank 1 in every weight" in text
+
+
 def test_failure_of_a_method_is_in_the_report_and_the_exit_code():
     result = dlra_command(*TINY, "--methods", "svd,nuclear", "--strength", "nuclear=1e300", "--quiet")
     assert result.exit_code == 1
@@ -284,6 +308,7 @@ def refused(*arguments):
         ([*TINY, "--strength", "nuclear"], "--strength takes METHOD=NUMBER, e.g. nuclear=1e-4, got 'nuclear'"),
         ([*TINY, "--strength", "nuclear=much"], "--strength takes METHOD=NUMBER"),
         ([*TINY, "--strength", "svd=1"], "--strength has 'svd', which is no method with a regulariser"),
+        ([*TINY, "--strength", "hoyer=1"], "--strength has 'hoyer', which is not among the methods dlrt"),
         ([*TINY, "--strength", "gini=-1"], "--strength gini must be positive and finite, got -1"),
         ([*TINY, "--strength", "gini=1", "--strength", "gini=2"], "--strength gini is given twice"),
         ([*TINY, "--seeds", "many"], "--seeds takes whole numbers"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dlra import DlraWarning, nn
-from dlra.compress import Comparison, Failure, Point, Training, compare, comparison, gsvt
+from dlra.compress import Comparison, Failure, Point, Training, _defaults, compare, comparison, gsvt
 from dlra.lowrank import LowRank
 
 pytest.importorskip("sklearn")
@@ -129,6 +129,28 @@ def test_low_rank_training_counts_dense_where_factors_are_no_smaller(data):
     assert small.parameters == small.ranks[0] * 88 + small.ranks[1] * 44 + 200
 
 
+def test_low_rank_training_shows_the_ranks_that_were_trained(monkeypatch, data):
+    """Where factors are no smaller than the weight too; it is trained on at this rank."""
+    real, trained = comparison.train, []
+
+    def spied(net, *arguments, **options):
+        history = real(net, *arguments, **options)
+        trained.append(tuple(history.net.ranks))
+        return history
+
+    monkeypatch.setattr(comparison, "train", spied)
+    found = compare(data, start, ["dlrt"], **FAST | {"taus": [0.12]})
+    (training,), (point,) = found.trainings, found.points
+    assert trained == [training.ranks, point.ranks]
+    assert point.ranks == training.ranks
+    assert 64 * 24 / 88 <= training.ranks[0] < 24
+    assert point.parameters == training.parameters == 64 * 24 + min(480, training.ranks[1] * 44) + 200
+    assert point.flops == 2 * point.parameters
+    note = "dlrt: weights whose factors would be no smaller count dense, whatever their rank."
+    assert found.table().splitlines()[-1] == note
+    assert note not in compare(data, start, ["dlrt"], **FAST | {"taus": [0.5]}).table()
+
+
 def test_the_last_weight_is_truncated_where_asked_for(data):
     found = compare(
         data, start, ["dlrt", "lorita2", "svd"], **FAST | {"targets": [0.1], "taus": [0.5]}, keep_last=False,
@@ -185,10 +207,11 @@ def test_array_libraries(eager_library, dtype):
     json.dumps(found.to_dict(), allow_nan=False)
 
 
-def test_convolutions():
+def test_convolutions(monkeypatch):
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((8, 1, 28, 28)).astype("float32"), rng.integers(10, size=8)
     net = nn.lenet5(rng=0)
+    monkeypatch.setattr(comparison, "RETAINED", (0.2, 1.0))  # each share is a truncation
     found = compare((x, y, x, y), net, ["svd", "lorita2"], epochs=1, batch_size=8, targets=[0.2], fine_tune=0)
     assert not found.failures
     for point in found.points:
@@ -202,6 +225,30 @@ def test_images_and_default_targets(data):
     assert found.settings["targets"] == [0.15, 0.2, 0.3, 0.5]
     with_last = compare(data, start, ["svd"], epochs=1, batch_size=256, fine_tune=0, keep_last=False)
     assert with_last.settings["targets"] == [0.1, 0.15, 0.2, 0.3, 0.5]
+    assert str(found).splitlines()[-1] == (
+        "Of the default targets left out: 5 %, 10 %, since rank 1 in every weight that is truncated takes 332 of 2216 "
+        "parameters, a share of 0.15."
+    )
+    asked = compare(data, start, ["svd"], **FAST, fine_tune=0)
+    assert "left out" not in asked.table()
+    x, y = np.zeros((5, 3), "float32"), np.zeros(5, int)
+    options = {"epochs": 1, "batch_size": 5, "keep_last": False, "fine_tune": 0}
+    narrow = nn.mlp((3, 2, 3), rng=0)  # no default share leaves a rank of 1
+    with pytest.raises(
+        ValueError, match="targets: of the defaults none is possible, since rank 1 .* takes 10 of 12"
+    ):
+        compare((x, y, x, y), narrow, ["dlrt", "svd"], **options)
+    truncating_nothing = compare((x, y, x, y), narrow, ["dlrt"], **options)
+    assert truncating_nothing.settings["targets"] == []
+    assert "left out" not in truncating_nothing.table()
+
+
+def test_a_share_is_not_rounded_to_one_less():
+    for count in (100, 116, 2216, 430_500):
+        for hundredths in range(1, 100):
+            assert comparison._part(hundredths / 100, count) == hundredths * count // 100
+        for part in range(1, min(count, 500)):
+            assert comparison._part(part / count, count) == part
 
 
 def test_rows_belong_to_their_trainings():
@@ -280,9 +327,86 @@ def test_callback_receives_everything_and_may_stop():
     assert [type(one) for one in seen] == [Training, Point, Training, Point]
     assert [one.method for one in seen] == ["dlrt", "dlrt", "svd", "svd"]
     assert not found.message
-    stopped = tiny(methods=["svd", "nuclear"], callback=lambda finished: isinstance(finished, Point))
+    stopped = tiny(
+        methods=["svd", "nuclear"], callback=lambda finished: np.bool_(isinstance(finished, Point))
+    )
     assert [t.method for t in stopped.trainings] == ["svd"]
     assert stopped.message == "Stopped by the callback after 1 trainings."
+    full = tiny(methods=["svd"], callback=lambda finished: "a text that print would return None for")
+    assert len(full.points) == 1
+    assert not full.message
+
+
+@pytest.mark.parametrize("kind", [Training, Point, Failure])
+def test_error_of_the_callback_is_raised_with_what_is_done(kind):
+    error = ValueError("the caller's")
+
+    def callback(finished):
+        if isinstance(finished, kind):
+            raise error
+
+    with pytest.raises(ValueError, match="the caller's") as caught:
+        tiny(methods=["svd", "nuclear", "lorita2"], strengths={"nuclear": 1e300}, callback=callback)
+    assert caught.value is error
+    assert "comparison" in error.__notes__[0]
+    found = error.comparison
+    assert [f.method for f in found.failures] == (["nuclear"] if kind is Failure else [])
+    assert (len(found.trainings), len(found.points)) == ((1, 0) if kind is Training else (1, 1))
+    assert found.message == "Ended by ValueError after 1 trainings."
+
+
+def test_unexpected_errors_are_raised_with_what_is_done(monkeypatch):
+    real = comparison.to_composed
+    monkeypatch.setattr(comparison, "to_composed", lambda *_, **__: real(3))
+    with pytest.raises((TypeError, AttributeError)) as caught:
+        tiny(methods=["svd", "lorita2"])
+    assert len(caught.value.comparison.points) == 1
+
+
+def test_a_seed_without_a_start_is_recorded_and_the_others_go_on():
+    calls = []
+
+    def net(rng):
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("no such file")
+        return nn.mlp((8, 7, 6, 3) if len(calls) < 4 else (8, 7, 3), rng=rng)
+
+    seen = []
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((30, 8)).astype("float32"), rng.integers(3, size=30)
+    found = compare(
+        (x, y, x, y), net, ["dlrt", "svd"], epochs=1, batch_size=10, taus=[0.2], targets=[0.6], fine_tune=0,
+        seeds=4, callback=seen.append,
+    )  # fmt: skip
+    assert len(calls) == 4  # the first start, with which all was checked, is the one that is used
+    assert [t.seed for t in found.trainings] == [0, 0, 2, 2]
+    assert [f[:3] for f in found.failures] == [("net", 1, "start"), ("net", 3, "start")]
+    assert found.failures[0].message == "RuntimeError: no such file"
+    assert "ValueError: net must have the same layers for every seed" in found.failures[1].message
+    assert [one for one in seen if isinstance(one, Failure)] == found.failures
+    assert found.failures[0].message in found.table()
+
+
+def test_progress_reaches_its_end_where_methods_fail(monkeypatch):
+    """Epochs that are left out are counted too."""
+    pytest.importorskip("rich")
+    from dlra.nn import _progress
+
+    bars = []
+
+    class Seen(_progress.Stages):
+        def __init__(self, work):
+            super().__init__(work)
+            bars.append(self)
+
+    monkeypatch.setattr(_progress, "Stages", Seen)
+    broken = {"gsvt": lambda *_, **__: 1 / 0}
+    monkeypatch.setattr(comparison, "_RULE", broken)
+    found = tiny(methods=["dlrt", "svd"], taus=[0.1, 0.2], fine_tune=2, epochs=3, progress=True)
+    assert [f.method for f in found.failures] == ["svd"]
+    task = bars[0]._bar.tasks[0]
+    assert task.completed == task.total == 2 * (3 + 2) + 3 + 2
 
 
 def test_warnings_of_trainings_are_kept_with_their_method():
@@ -315,6 +439,7 @@ def test_warnings_of_trainings_are_kept_with_their_method():
         ({"taus": [0.0]}, ValueError, "taus must lie strictly between 0 and 1, got 0"),
         ({"strengths": {"svd": 1.0}}, ValueError, "strengths has 'svd', which is no method with a regulariser"),
         ({"strengths": {"gini": -1}}, ValueError, r"strengths\['gini'\] must be positive and finite, got -1"),
+        ({"strengths": {"gini": 1}}, ValueError, "strengths has 'gini', which is not among the methods svd"),
         ({"strengths": 1.0}, TypeError, "strengths must be a dict"),
         ({"keep_last": 1}, TypeError, "keep_last must be True or False, got 1"),
         ({"fine_tune": -1}, ValueError, "fine_tune must be a number of epochs >= 0"),
@@ -330,6 +455,13 @@ def test_bad_input(options, error, text, monkeypatch):
         tiny(**{"methods": ["svd"]} | options)
 
 
+def not_finite(place):
+    """A network with a NaN in one of its two weights and two biases."""
+    net = nn.mlp((8, 6, 3), rng=0)
+    net.members[place][(0,) * net.members[place].ndim] = math.nan
+    return net
+
+
 @pytest.mark.parametrize(
     ("net", "error", "text"),
     [
@@ -339,9 +471,16 @@ def test_bad_input(options, error, text, monkeypatch):
         (nn.to_composed(nn.mlp((8, 6, 3), rng=0), 2), ValueError, "plain dense layers.*merge"),
         (nn.mlp((9, 6, 3), rng=0), ValueError, "x_train of data"),
         (nn.mlp((8, 1), rng=0), ValueError, "at least two rows and columns"),
+        (not_finite(0), ValueError, "net must start from finite numbers, but its parameter 0 has NaN"),
+        (
+            lambda rng: not_finite(2),
+            ValueError,
+            "net must start from finite numbers, but its parameter 2 has NaN",
+        ),
     ],
 )
-def test_bad_networks(net, error, text):
+def test_bad_networks(net, error, text, monkeypatch):
+    monkeypatch.setattr(comparison, "train", lambda *_, **__: pytest.fail("work was done"))
     x, y = np.zeros((30, 8), "float32"), np.zeros(30, int)
     with pytest.raises(error, match=text):
         compare((x, y, x, y), net, ["svd"], epochs=1, batch_size=10)
@@ -357,6 +496,17 @@ def test_bad_data():
     ):
         with pytest.raises(error, match=text):
             compare(data, net, ["svd"], epochs=1, batch_size=10)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("place", [0, 2])
+def test_data_that_is_not_finite(place, value, monkeypatch):
+    monkeypatch.setattr(comparison, "train", lambda *_, **__: pytest.fail("work was done"))
+    data = [np.zeros((30, 8), "float32"), np.zeros(30, int), np.zeros((30, 8), "float32"), np.zeros(30, int)]
+    data[place][7, 3] = value
+    name = ("x_train of data", "", "x_test of data")[place]
+    with pytest.raises(ValueError, match=f"{name} contains NaN or infinite values; remove"):
+        compare(data, nn.mlp((8, 6, 3), rng=0), ["svd"], epochs=1, batch_size=10)
 
 
 # ---- what is kept
@@ -377,16 +527,20 @@ def test_table_shows_the_numbers(found):
     assert lines[0].split() == [
         "method", "setting", "parameters", "share", "full", "truncated", "tuned", "seconds", "ranks",
     ]  # fmt: skip
+    assert str(found) == found.table()
     point = next(p for p in found.points if p.method == "nuclear")
     line = next(line for line in lines if line.startswith("nuclear"))
     for shown in (str(point.parameters), f"{100 * point.accuracy:.2f}", f"{100 * point.accuracy_tuned:.2f}"):
         assert shown in line
 
 
-def test_documentation_shows_the_strengths():
-    assert "{" not in compare.__doc__.partition("Returns")[0].replace('{"', "")
-    for name, value in comparison.STRENGTHS.items():
-        assert f"{name} {value:g}" in compare.__doc__
+def test_documentation_shows_the_defaults():
+    text = " ".join(compare.__doc__.split())
+    listed = text.partition("in the place of the default: ")[2].partition(". ")[0]
+    shown = dict(pair.rsplit(" ", 1) for pair in listed.split(", "))
+    assert {name: float(number) for name, number in shown.items()} == _defaults.STRENGTHS
+    *most, last = (f"{share:g}" for share in _defaults.TARGETS)
+    assert f"Default those of {', '.join(most)} and {last} that leave" in text
 
 
 def test_named_networks():
@@ -516,6 +670,11 @@ def test_retained_singular_values(plot):
     other = plot.accuracy_against_parameters(made()).axes[0]
     color = {c.get_label(): c.lines[0].get_color() for c in other.containers}["svd"]
     assert ax.containers[0].lines[0].get_color() == color
+    for rule, shown in (("gsvt", "gsvt"), ("lsvt", "lsvt"), ("isvt", "gsvt")):
+        given = made()
+        given.settings["rule"] = rule
+        (ax,) = plot.retained_singular_values(given).axes
+        assert ax.get_xlabel() == f"singular values kept by {shown}, in %"
     named = plot.retained_singular_values({"a": ([10, 50], [3, 1]), "b": ([10, 50], [2, 0], [0.5, 0.1])})
     assert list(curves(named.axes[0])) == ["a", "b"]
 

@@ -25,29 +25,29 @@ class CompareSettings:
     """The arguments of ``dlra compare``."""
 
     data_set: str
-    net: str = "fcn8"
-    layers: str | None = None
-    methods: str = "dlrt,lorita2,lorita3,svd,nuclear,effective-rank"
-    targets: str | None = None
-    rule: str = "gsvt"
-    taus: str = "0.05,0.1,0.2,0.3"
-    strength: list[str] = field(default_factory=list)
-    keep_last: bool = True
-    epochs: int = 10
-    fine_tune: int = 1
-    batch_size: int = 256
-    optimizer: str = "adam"
-    lr: float = 2e-3
-    weight_decay: float = 1e-4
-    seeds: str = "1"
-    data: Path | None = None
-    dtype: str = "float32"
-    threads: int | None = None
-    out: Path = Path("comparison")
-    json: str | None = None
-    progress: bool = False
-    quiet: bool = False
-    debug: bool = False
+    net: str
+    layers: str | None
+    methods: str
+    targets: str | None
+    rule: str
+    taus: str
+    strength: list[str]
+    keep_last: bool
+    epochs: int
+    fine_tune: int
+    batch_size: int
+    optimizer: str
+    lr: float
+    weight_decay: float
+    seeds: str
+    data: Path | None
+    dtype: str
+    threads: int | None
+    out: Path
+    json: str | None
+    progress: bool
+    quiet: bool
+    debug: bool
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Comparing:
 
     def __init__(self, settings: CompareSettings):
         from dlra import plot
-        from dlra.compress.comparison import _Run
+        from dlra.compress.comparison import Run
         from dlra.nn import models
 
         self.settings = settings
@@ -136,7 +136,7 @@ class Comparing:
 
         names = [name.strip() for name in settings.methods.split(",")]
         try:
-            self.work = _Run(
+            self.work = Run(
                 data, start, names, epochs=settings.epochs, batch_size=settings.batch_size,
                 optimizer=settings.optimizer, lr=settings.lr, weight_decay=settings.weight_decay, rule=settings.rule,
                 keep_last=settings.keep_last, fine_tune=settings.fine_tune, callback=None, **options,

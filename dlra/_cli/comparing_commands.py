@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,12 @@ from typer import Argument, Option
 
 from dlra._cli.exits import FAILED, exit_on_error
 from dlra._cli.options import OUTPUT, Debug, Progress, Quiet, end, tell, wants_progress
+from dlra.compress import _defaults as defaults
+
+
+def _joined(values: Iterable[object]) -> str:
+    return ",".join(map(str, values))
+
 
 _METHODS, _OPTIMIZER, _PLACE = "Network and methods", "Training", "Data"
 
@@ -39,12 +46,12 @@ def compare(
             help="dlrt, loritaN (N = 1, 2, ...), svd, nuclear, schatten, effective-rank, hoyer, gini, svd-training.",
             rich_help_panel=_METHODS,
         ),
-    ] = "dlrt,lorita2,lorita3,svd,nuclear,effective-rank",
+    ] = _joined(defaults.METHODS),
     targets: Annotated[
         str | None,
         Option(
             metavar="SHARES",
-            help="Shares of the parameters to truncate to. Default: those of 0.05,0.1,0.15,0.2,0.3,0.5 that leave a "
+            help=f"Shares of the parameters to truncate to. Default: those of {_joined(defaults.TARGETS)} that leave a "
             "rank of 1 to every weight.",
             rich_help_panel=_METHODS,
         ),
@@ -52,18 +59,19 @@ def compare(
     rule: Annotated[
         str,
         Option(
-            help="How ranks are chosen: gsvt (over all weights), lsvt (each by itself) or isvt (by the loss).",
+            help="How ranks are chosen: gsvt (over all weights), lsvt (each by itself) or isvt (by the loss, 500 "
+            "parameters a round, which is coarse for networks of few thousands).",
             rich_help_panel=_METHODS,
         ),
-    ] = "gsvt",
+    ] = defaults.RULE,
     taus: Annotated[
         str, Option(metavar="TAUS", help="Of dlrt: a training for each.", rich_help_panel=_METHODS)
-    ] = "0.05,0.1,0.2,0.3",
+    ] = _joined(defaults.TAUS),
     strength: Annotated[
         list[str] | None,
         Option(
             metavar="METHOD=NUMBER",
-            help="Strength of the regulariser of a method, e.g. nuclear=1e-4; may be repeated.",
+            help="Strength of the regulariser of a method that is compared, e.g. nuclear=1e-4; may be repeated.",
             rich_help_panel=_METHODS,
         ),
     ] = None,
@@ -78,24 +86,31 @@ def compare(
     epochs: Annotated[
         int,
         Option(min=1, help="Passes over the training images, of each training.", rich_help_panel=_OPTIMIZER),
-    ] = 10,
+    ] = defaults.EPOCHS,
     fine_tune: Annotated[
-        int, Option(min=0, help="Epochs after truncation; 0 for none.", rich_help_panel=_OPTIMIZER)
-    ] = 1,
+        int,
+        Option(
+            min=0,
+            help="Epochs more of every network that results, that of dlrt too, at its ranks; 0 for none.",
+            rich_help_panel=_OPTIMIZER,
+        ),
+    ] = defaults.FINE_TUNE,
     batch_size: Annotated[
         int, Option(min=1, help="Images per gradient evaluation.", rich_help_panel=_OPTIMIZER)
-    ] = 256,
-    optimizer: Annotated[str, Option(help="adam, momentum or sgd.", rich_help_panel=_OPTIMIZER)] = "adam",
+    ] = defaults.BATCH_SIZE,
+    optimizer: Annotated[
+        str, Option(help="adam, momentum or sgd.", rich_help_panel=_OPTIMIZER)
+    ] = defaults.OPTIMIZER,
     lr: Annotated[
         float,
         Option(
             help="Learning rate at the start; it falls to zero like a cosine. The default is for adam.",
             rich_help_panel=_OPTIMIZER,
         ),
-    ] = 2e-3,
+    ] = defaults.LR,
     weight_decay: Annotated[
         float, Option(help="Of all matrices that are trained.", rich_help_panel=_OPTIMIZER)
-    ] = 1e-4,
+    ] = defaults.WEIGHT_DECAY,
     seeds: Annotated[
         str,
         Option(
@@ -144,7 +159,8 @@ def compare(
 ) -> None:
     """Compare ways to a small network on one footing: the same start, batches, epochs and learning rates.
 
-    Trains by every method, truncates to several sizes, trains on, and writes a report with pictures. For example:
+    Trains by every method for --epochs, truncates to several sizes, trains every network that results, that of dlrt
+    too, for --fine-tune epochs more at its ranks, and writes a report with pictures. For example:
 
     dlra compare mnist --net fcn8 --methods dlrt,lorita3,svd,nuclear --seeds 3
 

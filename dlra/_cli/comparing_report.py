@@ -28,13 +28,15 @@ from typing import Any
 
 from dlra._cli.comparing import FILES, Outcome
 from dlra._cli.report import _json, _seconds, versions
+from dlra.compress.comparison_results import percent
 
 _CAPTIONS = {
     "accuracy.png": "Accuracy on the test images over the number of parameters: better is up and to the left. The "
     "distance from 100 % is on a logarithmic axis. Open markers are the networks before truncation; bars are one "
     "standard deviation over the seeds. dlrt truncates while it trains and is the same in both panels.",
-    "retained.png": "The drop of accuracy when so many of the singular values are kept, without further training. "
-    "The further to the left a curve leaves zero, the fewer large singular values the training has left.",
+    "retained.png": "The drop of accuracy when so many of the singular values are kept, without further training: by "
+    "the rule of the comparison, but by gsvt where that is isvt. The further to the left a curve leaves zero, the "
+    "fewer large singular values the training has left.",
     "decay.png": "The singular values of each weight after training, divided by the largest; of the first seed.",
 }
 
@@ -279,11 +281,11 @@ def _figure(name: str, png: bytes) -> str:
 def _points(comparison: Any) -> str:
     found, rows = comparison.settings, []
     for row in comparison.rows():
+        shares = [percent(pair, "–") for pair in (row.accuracy_full, row.accuracy, row.accuracy_tuned)]
         rows.append(
             (
                 row.method, row.setting, f"{row.parameters:,.0f}", f"{row.parameters / found['parameters']:.1%}",
-                f"{row.flops:,.0f}", f"{row.flops / found['flops']:.1%}", _percent(row.accuracy_full),
-                _percent(row.accuracy), _percent(row.accuracy_tuned), _time(row.training_seconds),
+                f"{row.flops:,.0f}", f"{row.flops / found['flops']:.1%}", *shares, _time(row.training_seconds),
                 _time(row.seconds), " ".join(map(str, row.ranks)),
             )
         )  # fmt: skip
@@ -291,7 +293,8 @@ def _points(comparison: Any) -> str:
         "method", "setting", "parameters", "of dense", "FLOPs", "of dense", "accuracy before", "truncated",
         "fine-tuned", "training s", "after it s", "ranks",
     )  # fmt: skip
-    return _table(head, rows, left=(0, 11)) if rows else "<p>None.</p>"
+    notes = "".join(f"\n<p>{escape(note)}</p>" for note in comparison.notes())
+    return (_table(head, rows, left=(0, 11)) if rows else "<p>None.</p>") + notes
 
 
 def _trainings(comparison: Any) -> str:
@@ -321,11 +324,14 @@ def _settings(comparison: Any) -> str:
         if isinstance(value, (list, dict))
         else (name.replace("_", " "), _text(value))
         for name, value in comparison.settings.items()
+        if name != "left_out"  # a note
     ]
     return _table(("setting", "value"), rows, left=(0, 1), grouped=False)
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return " x ".join(map(str, value))
     return f"{value[0]} {value[1]:g}" if isinstance(value, tuple) else str(value)
 
 
@@ -347,12 +353,6 @@ def _table(head: Any, rows: Any, left: tuple[int, ...], grouped: bool = True) ->
         lines.append(line(row, "td", ' class="first"' if grouped and row[0] != last else ""))
         last = row[0]
     return '<div class="wide"><table>\n' + "\n".join(lines) + "\n</table></div>"
-
-
-def _percent(pair: tuple[float, float] | None) -> str:
-    if pair is None:
-        return "–"
-    return f"{100 * pair[0]:.2f}" + (f" ± {100 * pair[1]:.2f}" if pair[1] else "")
 
 
 def _time(seconds: float) -> str:

@@ -13,7 +13,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dlra.compress.comparison import Comparison, Failure, Point, Row, Training, compare
+    from dlra.compress.comparison import compare
+    from dlra.compress.comparison_results import Comparison, Failure, Point, Row, Training
     from dlra.compress.measures import (
         effective_rank,
         gini,
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from dlra.compress.truncation import Compressed, gsvt, isvt, lsvt
 
 _HOME = {
-    "comparison": ("Comparison", "Failure", "Point", "Row", "Training", "compare"),
+    "comparison": ("compare",),
+    "comparison_results": ("Comparison", "Failure", "Point", "Row", "Training"),
     "measures": (
         "effective_rank", "gini", "hoyer", "nuclear_norm", "schatten_norm", "sorted_l1", "two_level_l1",
     ),

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import re
-import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 import numpy as np
 
 from dlra._checks import check_callable, check_number
 from dlra._factors import check_int
-from dlra.backend import kind
+from dlra.backend import all_finite, kind
+from dlra.compress import _defaults as defaults
+from dlra.compress.comparison_results import Comparison, Failure, Point, Training
 from dlra.compress.ranks import singular_values
 from dlra.compress.truncation import gsvt, isvt, lsvt
-from dlra.errors import DlraWarning
+from dlra.errors import DlraWarning, TrainingError
 from dlra.integrators import AugmentedBUG
 from dlra.lowrank import LowRank
+from dlra.nn._batches import is_finite
 from dlra.nn._layer import check_size, factored_count
 from dlra.nn.composed import to_composed, to_svd
 from dlra.nn.history import History
@@ -33,303 +33,36 @@ from dlra.nn.regularizers import Regularizer
 from dlra.nn.schedules import Cosine
 from dlra.nn.trainer import evaluate, train
 
-__all__ = ["Comparison", "Failure", "Point", "Row", "Training", "compare"]
+__all__ = ["compare"]
 
-METHODS = ("dlrt", "lorita2", "lorita3", "svd", "nuclear", "effective-rank")
-TARGETS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
-TAUS = (0.05, 0.1, 0.2, 0.3)
 RETAINED = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 """Shares of the singular values at which a trained network is looked at without training it further."""
 
-STRENGTHS = {
-    "nuclear": 1e-3,
-    "schatten": 1e-4,
-    "effective-rank": 1e-4,
-    "hoyer": 1e-2,
-    "gini": 1e-2,
-    "svd-training": 1e-1,
-}
 SCHATTEN_P = 0.5
 ORTHOGONALITY = 1.0
 OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam, "momentum": Momentum, "sgd": SGD}
 RULES = ("gsvt", "lsvt", "isvt")
 _LORITA = re.compile(r"lorita([1-9][0-9]?)")
-
-
-class Training(NamedTuple):
-    """A network as it was trained, before any truncation.
-
-    Attributes
-    ----------
-    method : str
-    seed : int
-    tau : float or None
-        Tolerance of low-rank training.
-    seconds : float
-        Of training, without looking at test data.
-    loss, accuracy : float
-        On the test data; weights that were trained as products are multiplied out.
-    parameters : int
-        As evaluated.
-    ranks : tuple of int
-    training_loss : tuple of float
-        After each epoch.
-    singular_values : tuple of tuples of float
-        Of each weight, descending.
-    retained : tuple of (float, float)
-        Shares of the singular values, and the accuracy with only these kept, without further training.
-    """
-
-    method: str
-    seed: int
-    tau: float | None
-    seconds: float
-    loss: float
-    accuracy: float
-    parameters: int
-    ranks: tuple[int, ...]
-    training_loss: tuple[float, ...]
-    singular_values: tuple[tuple[float, ...], ...]
-    retained: tuple[tuple[float, float], ...]
-
-
-class Point(NamedTuple):
-    """A small network.
-
-    Attributes
-    ----------
-    method : str
-    seed : int
-    target : float
-        The share of the parameters that was asked for; tau of low-rank training.
-    parameters : int
-        As evaluated.
-    flops : int
-        Of one sample, 2 for each multiply-add.
-    ranks : tuple of int
-    accuracy_full : float
-        Before truncation; of low-rank training, which has none, that of its result.
-    accuracy : float
-        After truncation.
-    accuracy_tuned : float or None
-        After fine-tuning; None where there was none.
-    seconds : float
-        Of truncation and fine-tuning.
-    """
-
-    method: str
-    seed: int
-    target: float
-    parameters: int
-    flops: int
-    ranks: tuple[int, ...]
-    accuracy_full: float
-    accuracy: float
-    accuracy_tuned: float | None
-    seconds: float
-
-    @property
-    def setting(self) -> str:
-        """What tells it from the other points of its method."""
-        return f"tau {self.target:g}" if self.method == "dlrt" else f"{100 * self.target:.4g} %"
-
-
-class Failure(NamedTuple):
-    """What a method could not do.
-
-    Attributes
-    ----------
-    method : str
-    seed : int
-    stage : str
-        "training", or the point that is missing.
-    message : str
-    """
-
-    method: str
-    seed: int
-    stage: str
-    message: str
-
-
-class Row(NamedTuple):
-    """A setting of a method, over all seeds; pairs are mean and standard deviation, the latter 0 for one seed.
-
-    Attributes
-    ----------
-    method, setting : str
-    target : float
-    seeds : int
-        How many.
-    parameters, flops : float
-        Means.
-    ranks : tuple of int
-        Of the first seed.
-    accuracy_full, accuracy : (float, float)
-    accuracy_tuned : (float, float) or None
-    training_seconds, seconds : float
-        Means: of training, and of truncation and fine-tuning.
-    """
-
-    method: str
-    setting: str
-    target: float
-    seeds: int
-    parameters: float
-    flops: float
-    ranks: tuple[int, ...]
-    accuracy_full: tuple[float, float]
-    accuracy: tuple[float, float]
-    accuracy_tuned: tuple[float, float] | None
-    training_seconds: float
-    seconds: float
-
-
-@dataclass
-class Comparison:
-    """What :func:`compare` has found.
-
-    Attributes
-    ----------
-    settings : dict
-        What was asked for, and the parameters and FLOPs of the dense network.
-    trainings : list of Training
-    points : list of Point
-    failures : list of Failure
-    warnings : list of str
-        What the trainings warned of, each with its method.
-    message : str
-        Why it ended before its end; empty where it did not.
-    """
-
-    settings: dict[str, Any]
-    trainings: list[Training] = field(default_factory=list)
-    points: list[Point] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    message: str = ""
-
-    @property
-    def methods(self) -> list[str]:
-        """Those of which there is something to show, in the order in which they were asked for."""
-        known = {one.method for one in (*self.trainings, *self.points)}
-        return [name for name in self.settings["methods"] if name in known]
-
-    def rows(self) -> list[Row]:
-        """The points, averaged over the seeds."""
-        groups: dict[tuple[str, float], list[Point]] = {}
-        for point in self.points:
-            groups.setdefault((point.method, point.target), []).append(point)
-        order = {name: i for i, name in enumerate(self.settings["methods"])}
-        return [self._row(groups[key]) for key in sorted(groups, key=lambda k: (order[k[0]], k[1]))]
-
-    def _row(self, group: list[Point]) -> Row:
-        first = group[0]
-        tuned = [p.accuracy_tuned for p in group if p.accuracy_tuned is not None]
-        times = [
-            t.seconds
-            for t in self.trainings
-            for p in group
-            if (t.method, t.seed) == (p.method, p.seed) and t.tau in (None, p.target)
-        ]
-        return Row(
-            first.method, first.setting, first.target, len(group),
-            statistics.fmean(p.parameters for p in group), statistics.fmean(p.flops for p in group), first.ranks,
-            _spread([p.accuracy_full for p in group]), _spread([p.accuracy for p in group]),
-            _spread(tuned) if tuned else None, statistics.fmean(times) if times else math.nan,
-            statistics.fmean(p.seconds for p in group),
-        )  # fmt: skip
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it as numbers, strings, lists and dicts, numbers that are not finite as None."""
-        return _plain(
-            {
-                "settings": self.settings,
-                "trainings": [one._asdict() for one in self.trainings],
-                "points": [one._asdict() for one in self.points],
-                "failures": [one._asdict() for one in self.failures],
-                "warnings": self.warnings,
-                "message": self.message,
-            }
-        )
-
-    @classmethod
-    def from_dict(cls, table: Mapping[str, Any]) -> Comparison:
-        """The inverse of :meth:`to_dict`."""
-        return cls(
-            dict(table["settings"]),
-            [Training(**{k: _revived(v) for k, v in one.items()}) for one in table["trainings"]],
-            [Point(**{k: _revived(v) for k, v in one.items()}) for one in table["points"]],
-            [Failure(**one) for one in table["failures"]],
-            list(table["warnings"]),
-            table["message"],
-        )
-
-    def to_json(self, path: Any) -> None:
-        """Write :meth:`to_dict` to a file."""
-        text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-
-    @classmethod
-    def from_json(cls, path: Any) -> Comparison:
-        """Read what :meth:`to_json` has written."""
-        with open(path, encoding="utf-8") as file:
-            return cls.from_dict(json.load(file))
-
-    def table(self) -> str:
-        """The rows as a text: accuracies in percent, of seconds those of training + those after it."""
-        rows = [
-            ("method", "setting", "parameters", "share", "full", "truncated", "tuned", "seconds", "ranks")
-        ]
-        dense = self.settings["parameters"]
-        for row in self.rows():
-            rows.append(
-                (
-                    row.method, row.setting, f"{row.parameters:.0f}", f"{row.parameters / dense:.1%}",
-                    _percent(row.accuracy_full), _percent(row.accuracy), _percent(row.accuracy_tuned),
-                    f"{row.training_seconds:.3g} + {row.seconds:.2g}", " ".join(map(str, row.ranks)),
-                )
-            )  # fmt: skip
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = []
-        for row in rows:
-            cells = [row[0].ljust(widths[0])]
-            cells += [c.rjust(w) for c, w in zip(row[1:-1], widths[1:-1], strict=True)]
-            lines.append("  ".join([*cells, row[-1]]).rstrip())
-        lines += [f"{f.method}, seed {f.seed}, {f.stage}: {f.message}" for f in self.failures]
-        return "\n".join([*lines, self.message] if self.message else lines)
-
-    def plot(self) -> Any:
-        """Return a matplotlib figure: accuracy against parameters, of all methods."""
-        from dlra import plot
-
-        return plot.accuracy_against_parameters(self)
-
-    def __repr__(self) -> str:
-        failed = f", {len(self.failures)} failures" if self.failures else ""
-        return (
-            f"Comparison({', '.join(self.methods) or 'nothing done'}: {len(self.trainings)} trainings, "
-            f"{len(self.points)} points{failed})"
-        )
+_FAILURES = (TrainingError, ArithmeticError, ValueError, np.linalg.LinAlgError)
+_Result = TypeVar("_Result")
 
 
 def compare(
     data: Sequence[Any],
     net: Sequential | Callable[[np.random.Generator], Sequential],
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] = defaults.METHODS,
     *,
-    epochs: int = 10,
-    batch_size: int = 256,
-    optimizer: str = "adam",
-    lr: float = 2e-3,
-    weight_decay: float = 1e-4,
+    epochs: int = defaults.EPOCHS,
+    batch_size: int = defaults.BATCH_SIZE,
+    optimizer: str = defaults.OPTIMIZER,
+    lr: float = defaults.LR,
+    weight_decay: float = defaults.WEIGHT_DECAY,
     targets: Sequence[float] | None = None,
-    rule: str = "gsvt",
-    taus: Sequence[float] = TAUS,
+    rule: str = defaults.RULE,
+    taus: Sequence[float] = defaults.TAUS,
     strengths: Mapping[str, float] | None = None,
     keep_last: bool = True,
-    fine_tune: int = 1,
+    fine_tune: int = defaults.FINE_TUNE,
     seeds: int | Iterable[int] = 1,
     callback: Callable[[Training | Point | Failure], Any] | None = None,
     progress: bool = False,
@@ -337,8 +70,9 @@ def compare(
     """Compare ways to a network of few parameters: the same start, batches, epochs, optimiser and learning rates.
 
     "dlrt" trains low-rank factors whose ranks adapt, once for each tau. Every other method trains once, multiplies out
-    weights that are products, and truncates to each target by the same rule. What results is trained for some epochs
-    more, at the ranks it has, with a learning rate that falls from the same value again.
+    weights that are products, and truncates to each target by the same rule. Each of these trainings takes ``epochs``;
+    every network that results, also of "dlrt", is then trained for ``fine_tune`` epochs more, at the ranks it has,
+    with a learning rate that falls from the same value again. A weight whose factors would be no smaller counts dense.
 
     =================== ================================================================================
     "dlrt"              low-rank factors from the start, ``AugmentedBUG(rtol=tau)``
@@ -350,8 +84,9 @@ def compare(
                         orthonormal columns penalised
     =================== ================================================================================
 
-    Ctrl-C ends the comparison and returns what is done. A training that diverges, or a point that cannot be computed,
-    is put into ``failures``, and the others go on.
+    Ctrl-C ends the comparison and returns what is done. A training that diverges, a point that cannot be computed, or
+    a start that the function net does not give is put into ``failures``, and the others go on. Any other exception
+    that is raised on the way, for example by the callback, has what is done as its attribute ``comparison``.
 
     Parameters
     ----------
@@ -370,14 +105,15 @@ def compare(
         Of all matrices that are trained.
     targets : sequence of float, optional
         Shares of the parameters of the dense weights, in (0, 1). Default those of 0.05, 0.1, 0.15, 0.2, 0.3 and 0.5
-        that leave a rank of 1 to every weight.
+        that leave a rank of 1 to every weight; the table names the others.
     rule : {"gsvt", "lsvt", "isvt"}
-        How the ranks are chosen: see :func:`gsvt`, :func:`lsvt`, :func:`isvt`.
+        How the ranks are chosen: see :func:`gsvt`, :func:`lsvt`, :func:`isvt`. The last saves 500 parameters in each
+        of its rounds, which is coarse for networks of few thousands.
     taus : sequence of float
         In (0, 1), for "dlrt".
     strengths : dict, optional
-        Method -> strength of its regulariser, in the place of the default: nuclear {nuclear}, schatten {schatten},
-        effective-rank {effective}, hoyer {hoyer}, gini {gini}, svd-training {svd}.
+        Method, one of those compared -> strength of its regulariser, in the place of the default: nuclear 0.001,
+        schatten 0.0001, effective-rank 0.0001, hoyer 0.01, gini 0.01, svd-training 0.1.
     keep_last : bool
         Leave the last of several weights, that of the outputs, as it is: dense, not regularised, not truncated.
     fine_tune : int
@@ -386,6 +122,7 @@ def compare(
         How many, counted from 0, or which: of the start, where net is a function, and of the batches.
     callback : callable, optional
         Receives each :class:`Training`, :class:`Point` and :class:`Failure`; ends the comparison by returning True.
+        What it raises is raised.
     progress : bool
         A progress bar on standard error. Needs rich.
 
@@ -400,11 +137,8 @@ def compare(
 
     Notes
     -----
-    The default strengths were found by short trainings of :func:`dlra.nn.fcn` on 50 000 training images of MNIST (3
-    epochs, one seed, three strengths a factor of 10 apart): those with the highest accuracy on the other 10 000 at a
-    tenth of the parameters, after fine-tuning, among those that lost at most one point before truncation. The default
-    learning rate is the largest of three, a factor of 2 apart, with which the accuracy before truncation of "svd",
-    "lorita2", "lorita3" and "dlrt" had not begun to fall. Other networks and data want others.
+    The default strengths and learning rate were chosen by hand after short trainings of :func:`dlra.nn.fcn` on MNIST,
+    on images that are neither for training nor for testing. Other networks and data want others.
 
     Examples
     --------
@@ -421,7 +155,7 @@ def compare(
     >>> found
     Comparison(svd, lorita2: 2 trainings, 2 points)
     """
-    run = _Run(
+    run = Run(
         data, net, methods, epochs=epochs, batch_size=batch_size, optimizer=optimizer, lr=lr,
         weight_decay=weight_decay, targets=targets, rule=rule, taus=taus, strengths=strengths,
         keep_last=keep_last, fine_tune=fine_tune, seeds=seeds, callback=callback,
@@ -434,19 +168,11 @@ def compare(
         return run.run(bar)
 
 
-if compare.__doc__:  # absent with python -OO
-    for _name, _key in (
-        ("nuclear", "nuclear"), ("schatten", "schatten"), ("effective", "effective-rank"), ("hoyer", "hoyer"),
-        ("gini", "gini"), ("svd", "svd-training"),
-    ):  # fmt: skip
-        compare.__doc__ = compare.__doc__.replace(f"{{{_name}}}", f"{STRENGTHS[_key]:g}")
-
-
 class _Stopped(Exception):
     """The callback has had enough."""
 
 
-class _Run:
+class Run:
     """A comparison: its arguments, checked, and what is done so far."""
 
     def __init__(
@@ -466,11 +192,11 @@ class _Run:
             raise ValueError(f"weight_decay must be finite and >= 0, got {weight_decay}")
         self.rule = _choice(rule, "rule", RULES)
         self.taus = _checked_shares(taus, "taus")
-        self.strengths = _checked_strengths(strengths)
+        self.strengths = _checked_strengths(strengths, self.methods)
         check_callable(callback, "callback", "what has been finished")
         self.callback = callback
         self.net = net
-        start = self._start(self.seeds[0])
+        self.first = start = self._made(self.seeds[0])
         self.x, self.y, self.x_test, self.y_test = _checked_data(data, start)
         if self.batch_size > self.x.shape[0]:
             raise ValueError(
@@ -487,17 +213,18 @@ class _Run:
                 f"net must have weights of at least two rows and columns to truncate, it has "
                 f"{[tuple(W.shape) for W in start.weights]}"
             )
-        self.targets = _checked_targets(targets, start, self.layers)
+        self.targets, left_out = _checked_targets(targets, self.methods, start, self.layers)
         shape = tuple(self.x.shape[1:])
         self.shape = shape
         self.found = Comparison(
             {
                 "methods": list(self.methods), "epochs": self.epochs, "batch_size": self.batch_size,
                 "optimizer": self.optimizer, "lr": self.lr, "weight_decay": self.weight_decay,
-                "targets": list(self.targets), "rule": self.rule, "taus": list(self.taus),
+                "targets": list(self.targets), "left_out": left_out, "rule": self.rule, "taus": list(self.taus),
                 "strengths": {name: self.strengths[name] for name in self.methods if name in self.strengths},
                 "keep_last": keep_last, "fine_tune": self.fine_tune, "seeds": list(self.seeds),
                 "net": [repr(layer) for layer in start.layers],
+                "shapes": [list(W.shape) for W in start.weights],
                 "dtype": start.dtype, "parameters": start.parameter_count(), "flops": start.flops(shape),
             }
         )  # fmt: skip
@@ -511,59 +238,83 @@ class _Run:
         return len(self.seeds) * (low + others * (self.epochs + len(self.targets) * self.fine_tune))
 
     def run(self, bar: Any = None) -> Comparison:
-        """Do it; what is done survives a failure and Ctrl-C."""
+        """Do it; what is done survives a failure, Ctrl-C and, as ``.comparison``, any exception."""
         self.bar = bar
         try:
             for seed in self.seeds:
-                start = self._start(seed)
-                for method in self.methods:
-                    if method == "dlrt":
-                        for tau in self.taus:
-                            with self._kept(method, seed, f"training with tau {tau:g}"):
-                                self._low_rank(start, seed, tau)
-                    else:
-                        self._truncating(start, method, seed)
+                self._run_seed(seed)
         except KeyboardInterrupt:
             self.found.message = f"Interrupted by Ctrl-C after {len(self.found.trainings)} trainings."
         except _Stopped:
             self.found.message = f"Stopped by the callback after {len(self.found.trainings)} trainings."
+        except BaseException as error:
+            self.found.message = (
+                f"Ended by {type(error).__name__} after {len(self.found.trainings)} trainings."
+            )
+            with contextlib.suppress(AttributeError, TypeError):  # exceptions may refuse attributes
+                error.comparison = self.found  # pyright: ignore[reportAttributeAccessIssue]
+                error.add_note("What was compared until then is the attribute comparison of this exception.")
+            raise
         return self.found
+
+    def _run_seed(self, seed: int) -> None:
+        try:
+            start = self._start(seed)
+        except Exception as error:  # the function net is the caller's
+            self._keep(_failure("net", seed, "start", error))
+            self._advance(self.work // len(self.seeds))
+            return
+        for method in self.methods:
+            if method == "dlrt":
+                for tau in self.taus:
+                    self._low_rank(start, seed, tau)
+            else:
+                self._truncating(start, method, seed)
 
     # ---- methods
 
     def _low_rank(self, start: Sequential, seed: int, tau: float) -> None:
-        weights = start.weights
-        net = start.with_weights(
-            {i: LowRank.from_dense(weights[i], rank=min(weights[i].shape)) for i in self.layers}
-        )
-        history = self._train(net, seed, self.epochs, f"dlrt {tau:g}", method=AugmentedBUG(rtol=tau))
-        net = _multiplied_out(history.net)
-        training = self._training("dlrt", seed, tau, net, history)
-        self.found.trainings.append(training)
-        self._tell(training)
-        with self._kept("dlrt", seed, f"training after tau {tau:g}"):
-            point = self._finished(net, training, tau, f"dlrt {tau:g}", 0.0)
-            self.found.points.append(point)
-            self._tell(point)
+        def trained() -> tuple[Sequential, Training]:
+            weights = start.weights
+            net = start.with_weights(
+                {i: LowRank.from_dense(weights[i], rank=min(weights[i].shape)) for i in self.layers}
+            )
+            history = self._train(net, seed, self.epochs, f"dlrt {tau:g}", method=AugmentedBUG(rtol=tau))
+            return history.net, self._training("dlrt", seed, tau, history.net, history)
+
+        done = self._attempt("dlrt", seed, f"training with tau {tau:g}", trained)
+        if done is None:
+            self._advance(self.fine_tune)
+            return
+        net, training = done
+        self._keep(training)
+        point = self._attempt(
+            "dlrt", seed, f"training after tau {tau:g}",
+            lambda: self._finished(net, training, tau, f"dlrt {tau:g}", 0.0),
+        )  # fmt: skip
+        if point is not None:
+            self._keep(point)
 
     def _truncating(self, start: Sequential, method: str, seed: int) -> None:
-        training = None
-        with self._kept(method, seed, "training"):
+        def trained() -> tuple[Sequential, Training]:
             net, options = self._prepared(start, method, seed)
             history = self._train(net, seed, self.epochs, method, **options)
             net = _multiplied_out(history.net.merge())
-            training = self._training(method, seed, None, net, history)
-            self.found.trainings.append(training)
-            self._tell(training)
-        if training is None:
-            if self.bar is not None:
-                self.bar.advance(len(self.targets) * self.fine_tune)
+            return net, self._training(method, seed, None, net, history)
+
+        done = self._attempt(method, seed, "training", trained)
+        if done is None:
+            self._advance(len(self.targets) * self.fine_tune)
             return
+        net, training = done
+        self._keep(training)
         for target in self.targets:
-            with self._kept(method, seed, f"truncation to {100 * target:.4g} %"):
-                point = self._point(net, training, target)
-                self.found.points.append(point)
-                self._tell(point)
+            stage = f"truncation to {100 * target:.4g} %"
+            point = self._attempt(
+                method, seed, stage, lambda target=target: self._point(net, training, target)
+            )
+            if point is not None:
+                self._keep(point)
 
     def _prepared(self, start: Sequential, method: str, seed: int) -> tuple[Sequential, dict[str, Any]]:
         """The network to be trained, and the options of its training."""
@@ -582,7 +333,7 @@ class _Run:
 
     def _point(self, net: Sequential, training: Training, target: float) -> Point:
         began = time.perf_counter()
-        parameters = int(target * self.found.settings["parameters"])
+        parameters = _part(target, self.found.settings["parameters"])
         if self.rule == "isvt":
             small = isvt(
                 net, self.x, self.y, parameters=parameters, layers=self.layers, rng=_rng(training.seed, 4)
@@ -603,14 +354,32 @@ class _Run:
             )
             small, seconds = history.net, seconds + sum(history.seconds)
             tuned = self._accuracy(small)
+        counted = _multiplied_out(small)
         return Point(
-            training.method, training.seed, target, small.parameter_count(), small.flops(self.shape),
+            training.method, training.seed, target, counted.parameter_count(), counted.flops(self.shape),
             tuple(small.ranks), training.accuracy, accuracy, tuned, seconds,
         )  # fmt: skip
 
     # ---- parts
 
     def _start(self, seed: int) -> Sequential:
+        """The network that a seed starts from: the same layers for all seeds."""
+        if seed == self.seeds[0]:
+            return self.first
+        made = self._made(seed)
+        layers, expected = (
+            [repr(layer) for layer in made.layers],
+            [repr(layer) for layer in self.first.layers],
+        )
+        if layers != expected:
+            raise ValueError(
+                f"net must have the same layers for every seed, that of seed {self.seeds[0]} has {expected}, that of "
+                f"seed {seed} {layers}"
+            )
+        made.check_batch(self.x, self.y, CrossEntropyLoss(), ("x_train of data", "y_train of data"))
+        return made
+
+    def _made(self, seed: int) -> Sequential:
         net = self.net
         if isinstance(net, Sequential):
             return _checked_net(net)
@@ -656,16 +425,39 @@ class _Run:
             ]
         values = tuple(tuple(float(v) for v in s) for s in singular_values(net))
         return Training(
-            method, seed, tau, sum(history.seconds), loss, accuracy, net.parameter_count(), tuple(net.ranks),
-            tuple(history.loss), values, tuple(curve),
+            method, seed, tau, sum(history.seconds), loss, accuracy, _multiplied_out(net).parameter_count(),
+            tuple(net.ranks), tuple(history.loss), values, tuple(curve),
         )  # fmt: skip
 
     def _accuracy(self, net: Sequential) -> float:
         return evaluate(net, self.x_test, self.y_test, CrossEntropyLoss())[1]
 
-    def _tell(self, finished: Any) -> None:
-        if self.callback is not None and self.callback(finished):
+    def _attempt(self, method: str, seed: int, stage: str, work: Callable[[], _Result]) -> _Result | None:
+        """What work returns; where it fails None, and a failure is kept."""
+        try:
+            return work()
+        except _FAILURES as error:
+            failure = _failure(method, seed, stage, error)
+        self._keep(failure)
+        return None
+
+    def _keep(self, one: Training | Point | Failure) -> None:
+        """Add to what is found, and tell the callback."""
+        found = self.found
+        if isinstance(one, Training):
+            found.trainings.append(one)
+        elif isinstance(one, Point):
+            found.points.append(one)
+        else:
+            found.failures.append(one)
+        stop = False if self.callback is None else self.callback(one)
+        if isinstance(stop, (bool, np.bool_)) and stop:
             raise _Stopped
+
+    def _advance(self, epochs: int) -> None:
+        """Let the bar pass epochs that are left out."""
+        if self.bar is not None:
+            self.bar.advance(epochs)
 
     @contextlib.contextmanager
     def _noted(self, name: str, kept: bool) -> Any:
@@ -682,19 +474,6 @@ class _Run:
         for w in others:
             warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
 
-    @contextlib.contextmanager
-    def _kept(self, method: str, seed: int, stage: str) -> Any:
-        """Put an error into the failures and go on."""
-        try:
-            yield
-        except _Stopped:
-            raise
-        except Exception as error:
-            text = " ".join(str(error).split()) or "no message"
-            failure = Failure(method, seed, stage, f"{type(error).__name__}: {text}")
-            self.found.failures.append(failure)
-            self._tell(failure)
-
 
 _RULE: dict[str, Callable[..., Any]] = {"gsvt": gsvt, "lsvt": lsvt}
 
@@ -710,6 +489,16 @@ def _multiplied_out(net: Sequential) -> Sequential:
     )
 
 
+def _failure(method: str, seed: int, stage: str, error: Exception) -> Failure:
+    text = " ".join(str(error).split()) or "no message"
+    return Failure(method, seed, stage, f"{type(error).__name__}: {text}")
+
+
+def _part(share: float, count: int) -> int:
+    """So many of count, at most its share, which rounding does not make one less: 29 are 0.29 of 100."""
+    return math.floor(share * count * (1 + 1e-12))
+
+
 def _rng(seed: int, stream: int) -> np.random.Generator:
     return np.random.default_rng([seed, stream])
 
@@ -723,9 +512,11 @@ def _checked_methods(methods: Any) -> tuple[str, ...]:
     if not methods:
         raise ValueError("methods must name at least one method, got none")
     for name in methods:
-        if not isinstance(name, str) or not (name in ("dlrt", "svd", *STRENGTHS) or _LORITA.fullmatch(name)):
+        if not isinstance(name, str) or not (
+            name in ("dlrt", "svd", *defaults.STRENGTHS) or _LORITA.fullmatch(name)
+        ):
             raise ValueError(
-                f"methods must be among dlrt, lorita1, lorita2, ..., svd, {', '.join(STRENGTHS)}, got {name!r}"
+                f"methods must be among dlrt, lorita1, lorita2, ..., svd, {', '.join(defaults.STRENGTHS)}, got {name!r}"
             )
     if len(set(methods)) < len(methods):
         raise ValueError(f"methods must name each method once, got {list(methods)}")
@@ -757,7 +548,12 @@ def _checked_shares(shares: Any, name: str) -> tuple[float, ...]:
     return tuple(sorted(chosen))
 
 
-def _checked_targets(targets: Any, net: Sequential, layers: list[int]) -> tuple[float, ...]:
+def _checked_targets(
+    targets: Any, methods: tuple[str, ...], net: Sequential, layers: list[int]
+) -> tuple[tuple[float, ...], str]:
+    """The shares that are possible, and which of the defaults are not; none where nothing is truncated."""
+    if targets is None and methods == ("dlrt",):
+        return (), ""
     counts = [m * n for m, n in (W.shape for W in net.weights)]
     total = sum(counts)
     least = sum(
@@ -768,29 +564,36 @@ def _checked_targets(targets: Any, net: Sequential, layers: list[int]) -> tuple[
         f"rank 1 in every weight that is truncated takes {least} of {total} parameters, a share of "
         f"{least / total:.3g}"
     )
-    chosen = _checked_shares(TARGETS if targets is None else targets, "targets")
-    reached = tuple(share for share in chosen if int(share * total) >= least)
+    chosen = _checked_shares(defaults.TARGETS if targets is None else targets, "targets")
+    reached = tuple(share for share in chosen if _part(share, total) >= least)
     if targets is not None and len(reached) < len(chosen):
         raise ValueError(f"targets has {chosen[0]:g}, but {needed}; give larger ones")
     if not reached:
         raise ValueError(f"targets: of the defaults none is possible, since {needed}; give others")
-    return reached
+    lost = ", ".join(f"{100 * share:.4g} %" for share in chosen if share not in reached)
+    return reached, f"Of the default targets left out: {lost}, since {needed}." if lost else ""
 
 
-def _checked_strengths(strengths: Any) -> dict[str, float]:
+def _checked_strengths(strengths: Any, methods: tuple[str, ...]) -> dict[str, float]:
     if strengths is None:
-        return dict(STRENGTHS)
+        return dict(defaults.STRENGTHS)
     if not isinstance(strengths, Mapping):
         raise TypeError(
             f"strengths must be a dict, method -> number, e.g. {{'nuclear': 1e-4}}, got {strengths!r}"
         )
     for name in strengths:
-        if name not in STRENGTHS:
+        if name not in defaults.STRENGTHS:
             raise ValueError(
-                f"strengths has {name!r}, which is no method with a regulariser; they are {', '.join(STRENGTHS)}"
+                f"strengths has {name!r}, which is no method with a regulariser; they are "
+                f"{', '.join(defaults.STRENGTHS)}"
             )
     given = {name: _positive(value, f"strengths[{name!r}]") for name, value in strengths.items()}
-    return {**STRENGTHS, **given}
+    for name in given:
+        if name not in methods:
+            raise ValueError(
+                f"strengths has {name!r}, which is not among the methods {', '.join(methods)}; add it there"
+            )
+    return {**defaults.STRENGTHS, **given}
 
 
 def _checked_net(net: Sequential) -> Sequential:
@@ -799,6 +602,11 @@ def _checked_net(net: Sequential) -> Sequential:
             raise ValueError(
                 f"net must have plain dense layers, from which each method makes its own, but weight {i} is that of "
                 f"{layer!r}; give net.merge().to_dense()"
+            )
+    for i, a in enumerate(net.members):
+        if not all_finite(a):
+            raise ValueError(
+                f"net must start from finite numbers, but its parameter {i} has NaN or infinite values"
             )
     return net
 
@@ -817,6 +625,9 @@ def _checked_data(data: Any, net: Sequential) -> tuple[Any, Any, Any, Any]:
             if any(name in str(error) for name in names):
                 raise
             raise type(error)(f"{names[0]} does not fit the network: {error}") from error
+        for name, a in zip(names, pair, strict=True):
+            if not is_finite(a):
+                raise ValueError(f"{name} contains NaN or infinite values; remove or replace these rows")
     return x, y, x_test, y_test
 
 
@@ -831,28 +642,3 @@ def _positive(value: Any, name: str) -> float:
     if not 0 < number < math.inf:
         raise ValueError(f"{name} must be positive and finite, got {value!r}")
     return number
-
-
-# ---- numbers
-
-
-def _spread(values: list[float]) -> tuple[float, float]:
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
-
-
-def _percent(pair: tuple[float, float] | None) -> str:
-    if pair is None:
-        return ""
-    return f"{100 * pair[0]:.2f}" + (f" ± {100 * pair[1]:.2f}" if pair[1] else "")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(v) for name, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _revived(value: Any) -> Any:
-    return tuple(_revived(v) for v in value) if isinstance(value, list) else value
