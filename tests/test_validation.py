@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import dlra
-from validation import flows, mutants, report, running, statements
+from validation import flows, mutants, pages, report, running, statements
 from validation.checks import (
     Check,
     Counterexample,
@@ -27,6 +27,7 @@ from validation.checks import (
     check,
     verdict,
 )
+from validation.networks import measures, subspace
 
 HELD = Inequality("a", 1.0, 2.0)
 TIGHT = Inequality("b", 1.9, 2.0)
@@ -425,3 +426,10 @@ def test_statement(which):
 def test_every_mutant_is_killed_and_every_check_can_fail(tmp_path):
     done = command("--quick", "--out", tmp_path, "--jobs", 2)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_means_are_shown_with_the_deviation_of_the_sample():
+    assert pages.shown([1.0, 2.0, 3.0], 2) == pages.shown(np.asarray([1.0, 2.0, 3.0]), 2) == "2.00 ± 1.00"
+    assert pages.shown([0.5], 1) == "0.5" and pages.deviation([0.5]) == 0
+    assert subspace.percent([0.1, 0.3], 0) == "20 ± 14 %"
+    assert measures.over(1) == "of one seed" and measures.over(3).endswith("over 3 seeds")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -35,6 +36,17 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+
+
+def shown(values: Sequence[float] | Any, digits: int) -> str:
+    """The mean and, where there is more than one value, the standard deviation of the sample."""
+    spread = f" ± {deviation(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.{digits}f}{spread}"
+
+
+def deviation(values: Sequence[float] | Any) -> float:
+    """The standard deviation of a sample, 0 of one value."""
+    return statistics.stdev(map(float, values)) if len(values) > 1 else 0.0
 
 
 def write(name: str, parts: Iterable[str]) -> None:

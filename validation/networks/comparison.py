@@ -61,31 +61,26 @@ def page() -> None:
         seconds = f"{row.training_seconds:.0f} + {row.seconds:.0f}"
         rows.append(
             [row.method, row.setting, f"{row.parameters:.0f}", f"{row.parameters / dense:.1%}", f"{row.flops:.0f}",
-             *(_percent(pair) for pair in (row.accuracy_full, row.accuracy, row.accuracy_tuned)), seconds]
+             *(_percent(found, row, name) for name in ("accuracy_full", "accuracy", "accuracy_tuned")), seconds]
         )  # fmt: skip
     pages.write(
         "networks-compression.md",
         [
             "# Ways to a small network, compared",
             "Written by `python -m validation.networks.comparison pages` from `validation/networks/results`, made by "
-            "`... "
-            "run`, which calls `compress.compare`; `dlra compare mnist --net fcn8` does the same. "
-            f"FCN-8, 784-96-...-96-10, {dense} weights, on MNIST. All methods start from the same weights, see the "
-            f"same "
+            "`... run`, which calls `compress.compare`; `dlra compare mnist --net fcn8` does the same. FCN-8, "
+            f"784-96-...-96-10, {dense} weights, on MNIST. All methods start from the same weights, see the same "
             f"batches for {settings['epochs']} epochs of {settings['optimizer']} with the same learning rates (from "
             f"{settings['lr']:g} to zero like a cosine) and weight decay {settings['weight_decay']:g}; they are "
-            f"truncated "
-            f"by {settings['rule'].upper()} to the same shares of the parameters, the last layer left as it is, and "
-            f"what "
-            f"results is trained for {settings['fine_tune']} epoch more at the ranks it has. Low-rank training (dlrt) "
-            f"truncates while it trains: each τ is a training. Seeds {', '.join(map(str, settings['seeds']))}; mean ± "
-            "standard deviation on the 10 000 test images.",
+            f"truncated by {settings['rule'].upper()} to the same shares of the parameters, the last layer left as it "
+            f"is, and what results is trained for {settings['fine_tune']} epoch more at the ranks it has. Low-rank "
+            "training (dlrt) truncates while it trains: each τ is a training. Seeds "
+            f"{', '.join(map(str, settings['seeds']))}; mean ± standard deviation on the 10 000 test images.",
             "![Test accuracy against parameters](images/compression-methods.png)",
             best(found),
             "Seconds are those of the training (once for all truncations of a method) + those of truncation and "
-            "fine-tuning. "
-            "Two or three other programs ran meanwhile on the two cores of the machine: seconds tell orders, not "
-            "percents.",
+            "fine-tuning. Two or three other programs ran meanwhile on the two cores of the machine: seconds tell "
+            "orders, not percents.",
             pages.table(
                 ["method", "setting", "parameters", "share", "FLOPs", "whole", "truncated", "tuned", "seconds"], rows
             ),
@@ -115,8 +110,11 @@ def best(found: compress.Comparison) -> str:
     )
 
 
-def _percent(pair: Any) -> str:
-    return "" if pair is None else f"{100 * pair[0]:.2f} ± {100 * pair[1]:.2f}"
+def _percent(found: compress.Comparison, row: compress.Row, name: str) -> str:
+    """An accuracy of all seeds in percent."""
+    points = [p for p in found.points if (p.method, p.setting) == (row.method, row.setting)]
+    known = [100 * getattr(p, name) for p in points if getattr(p, name) is not None]
+    return pages.shown(known, 2) if known else ""
 
 
 def main() -> None:

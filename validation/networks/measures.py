@@ -23,7 +23,6 @@ from dlra import nn
 from dlra.compress import global_ranks, singular_values
 from validation import pages
 from validation.benchmarks.machine import describe
-from validation.networks.lorita import shown
 from validation.networks.tables import RESULTS, keep
 
 SIZES = (784, 96, 96, 96, 96, 96, 10)
@@ -135,10 +134,10 @@ def page() -> None:
             axis.semilogx(
                 ratios, accuracies, color=colour, marker=marker, markersize=4, alpha=0.8, label=label
             )
-        at = [shown([ratio_at(measure, seed, level) for seed in known], 1) for level in LEVELS]
+        at = [pages.shown([ratio_at(measure, seed, level) for seed in known], 1) for level in LEVELS]
         seconds = [r["seconds"] for seed in known for r in results(measure, seed)]
         strengths = ", ".join(f"{s:g}" for s in STRENGTHS[measure]) if measure != "none" else ""
-        rows.append([measure, strengths, *at, shown([s / 1 for s in seconds], 0)])
+        rows.append([measure, strengths, *at, pages.shown(seconds, 0)])
     axis.set(
         xlabel="parameters of the dense network / parameters", ylabel="test accuracy (%)", ylim=(80, 98.5)
     )
@@ -153,29 +152,28 @@ def page() -> None:
         [
             "# Measures of low rank as regularisers",
             "Written by `python -m validation.networks.measures pages` from `validation/networks/results`; each "
-            "training is "
-            "made by `... run`. The comparison of Figure 7 in X. Ou, Z. Chen, C. Zhu, Y. Liu, *Low rank optimization "
-            "for "
-            "efficient deep learning* ([arXiv:2303.13635](https://arxiv.org/abs/2303.13635)), which has ResNet32 on "
-            f"CIFAR-10, on a small network: {'-'.join(map(str, SIZES))} on MNIST, {some['dense']} weights, "
-            f"{some['epochs']} epochs of Adam in batches of {BATCH}, learning rate {RATE:g} falling to zero like a "
-            f"cosine. "
-            "The loss has λ times the measure of each weight added (Hoyer measure and Gini index are maximised). After "
-            "the training singular values below a share of the largest of their layer are dropped, for "
-            f"{len(THRESHOLDS)} shares, and a layer whose factors would not be smaller stays as it is; nothing is "
-            f"trained "
-            "after that.",
+            "training is made by `... run`. The comparison of Figure 7 in X. Ou, Z. Chen, C. Zhu, Y. Liu, *Low rank "
+            "optimization for efficient deep learning* ([arXiv:2303.13635](https://arxiv.org/abs/2303.13635)), which "
+            f"has ResNet32 on CIFAR-10, on a small network: {'-'.join(map(str, SIZES))} on MNIST, {some['dense']} "
+            f"weights, {some['epochs']} epochs of Adam in batches of {BATCH}, learning rate {RATE:g} falling to zero "
+            "like a cosine. The loss has λ times the measure of each weight added (Hoyer measure and Gini index are "
+            "maximised). After the training singular values below a share of the largest of their layer are dropped, "
+            f"for {len(THRESHOLDS)} shares, and a layer whose factors would not be smaller stays as it is; nothing is "
+            "trained after that.",
             "![Test accuracy against compression](images/measures-regularisers.png)",
             "Each line is one seed: of all strengths λ and shares the truncations that no other beats. The table has "
-            "the "
-            f"largest compression ratio with at least the accuracy on top, means over {len(known)} seeds, and the "
-            f"seconds "
-            "of a training.",
+            f"the largest compression ratio with at least the accuracy on top, {over(len(known))}, and the seconds of "
+            "a training.",
             pages.table(["measure", "λ", *(f"{level:g} %" for level in LEVELS), "seconds"], rows),
             verdict(known),
             f"Last run on {describe()}.",
         ],
     )
+
+
+def over(seeds: int) -> str:
+    """Of how many seeds a number is."""
+    return "of one seed" if seeds == 1 else f"mean ± standard deviation over {seeds} seeds"
 
 
 def verdict(known: list[int]) -> str:
@@ -187,10 +185,9 @@ def verdict(known: list[int]) -> str:
         ordered = sorted(measures, key=lambda m: -ratios[m])
         lines.append(f"* {level:g} %: " + ", ".join(f"{m} {ratios[m]:.1f}" for m in ordered))
     return (
-        "The survey finds effective rank the best of the four at every compression, about 4 times the nuclear norm "
-        "at 85 % "
-        "and 2 times Hoyer's measure at 90 %, and the nuclear norm the worst. Here, from the largest ratio down:\n\n"
-        + "\n".join(lines)
+        "The survey finds effective rank the best of the four at every compression, about 4 times the nuclear norm at "
+        "85 % and 2 times Hoyer's measure at 90 %, and the nuclear norm the worst. Here, from the largest ratio "
+        "down:\n\n" + "\n".join(lines)
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import dlra
 from dlra import nn
 from dlra.nn._layer import STARTS
+from validation import pages
 
 SIZES = (784, 500, 500, 500, 500, 10)
 CASES: dict[str, tuple[int, Any]] = {
@@ -43,11 +44,8 @@ def main() -> None:
     print(f"| case | start | accuracy after 1 epoch | after {given.epochs} |\n|---|---|---|---|")
     for (case, (rank, method)), start in itertools.product(CASES.items(), STARTS):
         runs = np.array([accuracy(data, start, rank, method, given.epochs, s) for s in range(given.seeds)])
-        mean, spread = 100 * runs.mean(axis=0), 100 * runs.std(axis=0)
-        print(
-            f"| {case} | {start} | {mean[0]:.2f} ± {spread[0]:.2f} % | {mean[1]:.2f} ± {spread[1]:.2f} % |",
-            flush=True,
-        )
+        first, last = (pages.shown(100 * column, 2) for column in runs.T)
+        print(f"| {case} | {start} | {first} % | {last} % |", flush=True)
 
 
 if __name__ == "__main__":

@@ -240,10 +240,9 @@ def error(optimizer: str, series: str, rank: int | None, dimension: int, what: s
 SNAPSHOTS = {"few": EPOCHS + 1, "many": EPOCHS * PARTS + 1}
 
 
-def shown(values: np.ndarray, digits: int = 4, percent: bool = False) -> str:
-    """Mean and standard deviation over the seeds."""
-    scale, unit = (100, " %") if percent else (1, "")
-    return f"{scale * values.mean():.{digits}f} ± {scale * values.std():.{digits}f}{unit}"
+def percent(values: Any, digits: int) -> str:
+    """Mean and standard deviation over the seeds in percent."""
+    return f"{pages.shown(100 * np.asarray(values), digits)} %"
 
 
 def described(optimizer: str) -> str:
@@ -265,7 +264,7 @@ def draw_errors() -> None:
             for what, line in (("final", "-"), ("mean", ":")):
                 values = [error(optimizer, series, rank, 5, what) for rank in RANKS]
                 axis.errorbar(
-                    places, [v.mean() for v in values], [v.std() for v in values], color=pages.COLOURS[k],
+                    places, [v.mean() for v in values], [pages.deviation(v) for v in values], color=pages.COLOURS[k],
                     marker=pages.MARKERS[k], linestyle=line, capsize=3,
                     label=f"{optimizer}, {'last snapshot' if what == 'final' else 'mean of all'}",
                 )  # fmt: skip
@@ -286,8 +285,9 @@ def draw_errors() -> None:
             for k, rank in enumerate(some):
                 values = [error(optimizer, series, rank, d) for d in dimensions]
                 axis.errorbar(
-                    dimensions, [v.mean() for v in values], [v.std() for v in values], color=pages.COLOURS[k],
-                    marker=pages.MARKERS[k], markersize=4, capsize=2, label="base" if rank is None else f"rank {rank}",
+                    dimensions, [v.mean() for v in values], [pages.deviation(v) for v in values],
+                    color=pages.COLOURS[k], marker=pages.MARKERS[k], markersize=4, capsize=2,
+                    label="base" if rank is None else f"rank {rank}",
                 )  # fmt: skip
             axis.set(
                 xlabel="dimension of the subspace", title=f"{optimizer}, {count} snapshots", ylim=(0, None)
@@ -387,12 +387,10 @@ def conclusion() -> str:
     text = (
         f"(a): the error grows as the rank falls (ρ < -0.7) {where(lambda r: r['error'] < -0.7)}, and shrinks with it "
         f"(ρ > 0.7) {where(lambda r: r['error'] > 0.7)}. (b): from 5 to 11 dimensions the error falls by more at the "
-        f"lowest rank than at the highest {where(lambda r: r['gain'][0] > r['gain'][-1])}; the share of it that "
-        "is left "
-        f"is larger at the lowest rank {where(lambda r: r['left'][0] > r['left'][-1])}.\n\n"
-        "The normalised error is a product of two things: how far fine-tuning moves the parameters, relative to "
-        "‖w‖, and "
-        "the share of that way that the subspace misses. Only the second says how few directions hold the training."
+        f"lowest rank than at the highest {where(lambda r: r['gain'][0] > r['gain'][-1])}; the share of it that is "
+        f"left is larger at the lowest rank {where(lambda r: r['left'][0] > r['left'][-1])}.\n\nThe normalised error "
+        "is a product of two things: how far fine-tuning moves the parameters, relative to ‖w‖, and the share of that "
+        "way that the subspace misses. Only the second says how few directions hold the training."
     )
     _, many = SNAPSHOTS
     for optimizer in OPTIMIZERS:
@@ -440,13 +438,13 @@ def table_of_searches(optimizer: str) -> str:
 
     def row(name: str, accuracy: Any, test: Any, train: Any, seconds: Any, rest: list[str]) -> list[str]:
         return [
-            name, shown(np.array(accuracy), 2, True), shown(np.array(test), 3), shown(np.array(train), 3),
+            name, percent(accuracy, 2), pages.shown(test, 3), pages.shown(train, 3),
             f"{np.mean(seconds):.1f}", *rest,
         ]  # fmt: skip
 
     def share(pairs: Any, unit: str) -> str:
         values = np.array([saved(r, q, unit) for r, q in pairs])
-        return "not reached" if np.isnan(values).any() else shown(values, 0, True)
+        return "not reached" if np.isnan(values).any() else percent(values, 0)
 
     rows = [
         row(
@@ -488,32 +486,25 @@ def page() -> None:
         "train in these directions alone? The survey X. Ou, Z. Chen, C. Zhu, Y. Liu, *Low rank optimization for "
         "efficient deep learning: making a balance between compact architecture and fast training* "
         "([arXiv:2303.13635](https://arxiv.org/abs/2303.13635)), section IV, says yes, less, and yes. This page "
-        "repeats "
-        "its experiment on LeNet-300-100 with `nn.Trajectory` and `nn.Subspace`, and measures `nn.train_in_subspace`. "
-        "Written by `python -m validation.networks.subspace pages` from `validation/networks/results`; the "
-        "numbers there "
-        f"are made by `... run`. {seeds} seeds, mean ± standard deviation; the first {ROWS} images of MNIST "
-        "train, accuracy is "
-        f"on the 10 000 test images. Last run on {machine}.",
+        "repeats its experiment on LeNet-300-100 with `nn.Trajectory` and `nn.Subspace`, and measures "
+        "`nn.train_in_subspace`. Written by `python -m validation.networks.subspace pages` from "
+        f"`validation/networks/results`; the numbers there are made by `... run`. {seeds} seeds, mean ± standard "
+        f"deviation; the first {ROWS} images of MNIST train, accuracy is on the 10 000 test images. Last run on "
+        f"{machine}.",
         EXAMPLE,
         "## The errors of a fixed dimension",
         f"A dense network 784-300-100-10 is trained for {BEFORE} epochs, its first two layers are replaced by "
-        "truncated "
-        f"singular value decompositions (two plain layers each), and all parameters, biases too, are fine-tuned for "
-        f"{EPOCHS} epochs in batches of {BATCH}, by `{described('Adam')}` or by "
-        f"`{described('SGD')}` throughout. The normalised error is ‖w - P w‖ / ‖w‖, with P the "
-        f"projection onto the mean and the leading principal directions of the snapshots: one an epoch ({few} with the "
-        f"start), or {PARTS} an epoch ({many}).",
+        "truncated singular value decompositions (two plain layers each), and all parameters, biases too, are "
+        f"fine-tuned for {EPOCHS} epochs in batches of {BATCH}, by `{described('Adam')}` or by `{described('SGD')}` "
+        "throughout. The normalised error is ‖w - P w‖ / ‖w‖, with P the projection onto the mean and the leading "
+        f"principal directions of the snapshots: one an epoch ({few} with the start), or {PARTS} an epoch ({many}).",
         "![normalised error against rank](images/subspace-rank.png)",
         "![normalised error against dimension](images/subspace-dimension.png)",
         "The survey says that (a) the error increases almost linearly as the rank decreases, and (b) a higher "
-        "dimension "
-        "helps the highly compressed network more. Measured, at the last snapshot, over the ranks "
-        f"{', '.join(str(r) for r in RANKS if r)} (ρ is Spearman's rank correlation: -1 where the error grows "
-        "with every "
-        "fall of the rank, +1 where it shrinks; the share missed is ‖w - P w‖ over the distance from the "
-        "start to the "
-        "end of the fine-tuning):",
+        "dimension helps the highly compressed network more. Measured, at the last snapshot, over the ranks "
+        f"{', '.join(str(r) for r in RANKS if r)} (ρ is Spearman's rank correlation: -1 where the error grows with "
+        "every fall of the rank, +1 where it shrinks; the share missed is ‖w - P w‖ over the distance from the start "
+        "to the end of the fine-tuning):",
         verdicts(),
         conclusion(),
     ]
@@ -524,13 +515,12 @@ def page() -> None:
             cases = [next(c for c in r["cases"] if c["rank"] == rank) for r in found]
             rows.append(
                 [
-                    label(rank), str(cases[0]["parameters"]), shown(np.array([c["before"] for c in cases]), 2, True),
-                    shown(np.array([c["after"] for c in cases]), 2, True),
-                    f"{np.mean([c['moved'] for c in cases]):.3f}", shown(error(optimizer, "few", rank, 5)),
-                    shown(error(optimizer, "few", rank, 11)), f"{error(optimizer, 'few', rank, 12).max():.0e}",
-                    shown(error(optimizer, "many", rank, 5)), shown(error(optimizer, "many", rank, 12)),
-                    shown(error(optimizer, "many", rank, 40)),
-                    shown(error(optimizer, "many", rank, 5, "of what moved"), 3),
+                    label(rank), str(cases[0]["parameters"]), percent([c["before"] for c in cases], 2),
+                    percent([c["after"] for c in cases], 2),
+                    f"{np.mean([c['moved'] for c in cases]):.3f}", pages.shown(error(optimizer, "few", rank, 5), 4),
+                    pages.shown(error(optimizer, "few", rank, 11), 4), f"{error(optimizer, 'few', rank, 12).max():.0e}",
+                    *(pages.shown(error(optimizer, "many", rank, d), 4) for d in (5, 12, 40)),
+                    pages.shown(error(optimizer, "many", rank, 5, "of what moved"), 3),
                 ]
             )  # fmt: skip
         names = (
@@ -541,14 +531,12 @@ def page() -> None:
     parts += [
         "## What the survey leaves open",
         "- The number of snapshots. Its Figure 9 has no error from 12 dimensions on, at any rank. That is what 13 "
-        "snapshots give whatever the network is (12, if no mean is subtracted): k snapshots lie in their mean "
-        "and k - 1 "
-        "directions. It says nothing about redundancy: "
-        f"with {many} snapshots the error at 12 dimensions is {twelve}.\n"
-        "- The optimiser, its learning rate, and the number of epochs before and after the compression.\n"
-        "- What is projected: factors or products, with biases or without, all layers or the two compressed ones; and "
-        "how the singular values are shared between the factors, which changes ‖w‖. Here √S goes to each side.\n"
-        "- Whether the mean is subtracted, which snapshot the error is that of, and the spread over seeds.",
+        "snapshots give whatever the network is (12, if no mean is subtracted): k snapshots lie in their mean and k - "
+        f"1 directions. It says nothing about redundancy: with {many} snapshots the error at 12 dimensions is "
+        f"{twelve}.\n- The optimiser, its learning rate, and the number of epochs before and after the compression.\n- "
+        "What is projected: factors or products, with biases or without, all layers or the two compressed ones; and "
+        "how the singular values are shared between the factors, which changes ‖w‖. Here √S goes to each side.\n- "
+        "Whether the mean is subtracted, which snapshot the error is that of, and the spread over seeds.",
         "## BFGS in the subspace",
         f"The dense network is trained for {SAMPLED} epochs with ten snapshots each; their principal directions span "
         f"the subspace, in which BFGS takes at most {ITERATIONS} iterations from the last snapshot. The survey reports "
@@ -579,8 +567,8 @@ def summary() -> str:
         faster = sum(s > 0 for s in shares) + sum(math.isnan(s) for s in shares)
         parts.append(
             f"Sampled by {optimizer}, the best of the searches on all rows ({SEARCHES[best][0]} dimensions) adds "
-            f"{shown(gain, 2, True)} to the accuracy of the last snapshot; {EPOCHS - SAMPLED} more epochs in all "
-            f"parameters end {shown(more, 2, True)} above it. {faster} of {len(shares)} searches need fewer "
+            f"{percent(gain, 2)} to the accuracy of the last snapshot; {EPOCHS - SAMPLED} more epochs in all "
+            f"parameters end {percent(more, 2)} above it. {faster} of {len(shares)} searches need fewer "
             "passes to their "
             f"accuracy than training in all parameters to the same."
         )

@@ -150,11 +150,9 @@ def page() -> str:
         "S. Schotthöfer, E. Zangrando, J. Kusch, G. Ceruti, F. Tudisco, *Low-rank lottery tickets*, NeurIPS 2022 "
         "([arXiv:2205.13571](https://arxiv.org/abs/2205.13571)), Tables 5 to 8. Written by `python -m "
         "validation.networks.tables pages` from `validation/networks/results`; each line there is made by `... run`. "
-        "AugmentedBUG(rtol=tau), Adam with a learning rate that falls from 1e-3 to 1e-4, batches of 256; 60 000 "
-        "images train, "
-        "accuracy on the 10 000 test images after the last epoch, mean and standard deviation over the seeds. "
-        "Eval. and "
-        "train are parameter counts as in the paper, c.r. the share saved.",
+        "AugmentedBUG(rtol=tau), Adam with a learning rate that falls from 1e-3 to 1e-4, batches of 256; 60 000 images "
+        "train, accuracy on the 10 000 test images after the last epoch, mean and standard deviation over the seeds. "
+        "Eval. and train are parameter counts as in the paper, c.r. the share saved.",
     ]
     for table, title in (
         (5, "Table 5: 784-500-500-500-500-10"),
@@ -171,9 +169,8 @@ def page() -> str:
             ranks = np.mean([r["ranks"][-1] for r in found], axis=0).round().astype(int).tolist()
             dense = last["dense"]
             evaluation, training = (int(np.mean([r[k] for r in found])) for k in ("evaluation", "training"))
-            shown = f"{final.mean():.2f}" + (f" ± {final.std():.2f}" if len(found) > 1 else "") + " %"
             row = [
-                "dense" if tau is None else f"{tau:.2f}", shown, str(ranks), f"{evaluation}",
+                "dense" if tau is None else f"{tau:.2f}", f"{pages.shown(final, 2)} %", str(ranks), f"{evaluation}",
                 f"{1 - evaluation / dense:.1%}",
                 f"{training}", f"{1 - training / dense:.1%}", str(len(found)), str(last["epochs"]),
                 "" if tau is None else str(last["start"]), f"{last['rate']:g}",
@@ -193,11 +190,10 @@ def page() -> str:
         found = json.loads(pruned[0].read_text())
         parts += [
             "## Table 8: pruning a trained network of width 784",
-            f"The dense network has {found['dense']:.2%} after {found['epochs']} epochs; each truncation is "
-            "retrained for "
-            f"{found['retrain']} epochs at its rank. The paper's column for the truncated singular value decomposition "
-            "(about 10 %, chance) is not what a correct truncation gives; it is what multiplying by V instead of its "
-            "transpose gives.",
+            f"The dense network has {found['dense']:.2%} after {found['epochs']} epochs; each truncation is retrained "
+            f"for {found['retrain']} epochs at its rank. The paper's column for the truncated singular value "
+            "decomposition (about 10 %, chance) is not what a correct truncation gives; it is what multiplying by V "
+            "instead of its transpose gives.",
             pages.table(
                 ["rank", "SVD", "retrained", "parameters", "c.r.", "paper: SVD", "paper: retrained"],
                 [

@@ -20,7 +20,7 @@ import numpy as np
 from dlra import compress, nn
 from validation import pages
 from validation.benchmarks.machine import describe
-from validation.networks.lorita import FACTORS, best_decay, name, shown
+from validation.networks.lorita import FACTORS, best_decay, name
 from validation.networks.tables import RESULTS, keep
 
 SHARES = (0.6, 0.5, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1, 0.07, 0.05)
@@ -109,20 +109,22 @@ def page() -> None:
         rows = []
         for share in SHARES:
             values = {rule: accuracies(found, rule, share, "truncated") for rule in RULES}
-            row = [f"{100 * share:g} %", *(shown(values[rule], 1) for rule in RULES)]
+            row = [f"{100 * share:g} %", *(pages.shown(values[rule], 1) for rule in RULES)]
             tuned = share in TUNED
-            row += [shown(accuracies(found, rule, share, "tuned"), 2) if tuned else "" for rule in RULES]
+            row += [
+                pages.shown(accuracies(found, rule, share, "tuned"), 2) if tuned else "" for rule in RULES
+            ]
             rows.append(row)
             gain = values["isvt"] - np.maximum(values["lsvt"], values["gsvt"])
             verdicts.append((factors, share, float(gain.mean()), int((gain > 0).sum()), len(gain)))
         seconds = [
             p["seconds"] for r in found for p in r["points"] if p["rule"] == "isvt" and p["tuned"] is None
         ]
-        whole = shown([100 * r["accuracy"] for r in found], 2)
+        whole = pages.shown([100 * r["accuracy"] for r in found], 2)
         parts += [
             f"## N = {factors}",
             f"{len(found)} networks of {found[0]['dense']} weights, accuracy {whole} % before. An iterative truncation "
-            f"took {shown(seconds, 1)} s.",
+            f"took {pages.shown(seconds, 1)} s.",
             pages.table(
                 ["parameters", *(r.upper() for r in RULES), *(f"{r.upper()}, tuned" for r in RULES)], rows
             ),
@@ -137,20 +139,15 @@ def page() -> None:
         [
             "# Local, global and iterative truncation",
             "Written by `python -m validation.networks.truncation pages` from `validation/networks/results`, made by "
-            "`... "
-            "run`. FCN-8 (784-96-...-96-10, eight layers) trained on MNIST as products of N factors "
-            "([composed layers](networks-lorita.md)), then truncated to equal numbers of parameters, biases not "
-            "counted: "
-            "LSVT with one share of singular values for all layers, GSVT, and ISVT with 500 parameters a round and 120 "
+            "`... run`. FCN-8 (784-96-...-96-10, eight layers) trained on MNIST as products of N factors ([composed "
+            "layers](networks-lorita.md)), then truncated to equal numbers of parameters, biases not counted: LSVT "
+            "with one share of singular values for all layers, GSVT, and ISVT with 500 parameters a round and 120 "
             "training samples. Test accuracy in percent right after the truncation, mean and standard deviation over "
-            "the "
-            "seeds, and for some after one more epoch of Adam (3e-4) at these ranks.",
+            "the seeds, and for some after one more epoch of Adam (3e-4) at these ranks.",
             "![Accuracy against parameters for the three rules](images/truncation-rules.png)",
             f"Without training after it, ISVT is better than both others in {better} of {cases} cases (network and "
-            f"number of "
-            f"parameters); at 20 % of the parameters and fewer by {np.mean([g for _, _, g, _, _ in small]):.1f} "
-            f"points in "
-            "the mean.",
+            "number of parameters); at 20 % of the parameters and fewer by "
+            f"{np.mean([g for _, _, g, _, _ in small]):.1f} points in the mean.",
             *parts,
             f"Last run on {describe()}.",
         ],
