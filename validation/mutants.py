@@ -605,7 +605,7 @@ def _(original: Any) -> Any:
     return lambda s: s
 
 
-@mutant("factors counted above break-even", (kept_ranks, "_count"))
+@mutant("factors counted above break-even", (kept_ranks, "truncated_count"))
 def _(original: Any) -> Any:
     """A weight counts r (m + n) even where that exceeds m n."""
     return lambda shape, rank, whole: rank * sum(shape)
