@@ -25,7 +25,6 @@ versions            dlra, python, numpy, scipy and the array library
 from __future__ import annotations
 
 import json
-import math
 import platform
 import sys
 from importlib import metadata
@@ -35,6 +34,7 @@ import numpy as np
 
 import dlra
 from dlra._cli.task import Outcome
+from dlra._plain import plain
 from dlra._progress import budget_text
 
 _LIBRARIES = {"cupy": ("cupy-cuda12x", "cupy-cuda13x", "cupy"), "torch": ("torch",), "jax": ("jax",)}
@@ -192,20 +192,7 @@ def _seconds(seconds: float) -> str:
 def _json(found: dict[str, Any]) -> str:
     """An object as strict JSON, one line per key."""
     lines = [
-        f"{json.dumps(key)}: {json.dumps(_strict(value), allow_nan=False, ensure_ascii=False)}"
+        f"{json.dumps(key)}: {json.dumps(plain(value), allow_nan=False, ensure_ascii=False)}"
         for key, value in found.items()
     ]
     return "{\n" + ",\n".join(lines) + "\n}\n"
-
-
-def _strict(value: Any) -> Any:
-    """Numbers and lists as JSON knows them; what is not finite becomes None."""
-    if isinstance(value, dict):
-        return {str(key): _strict(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_strict(item) for item in value]
-    if isinstance(value, (np.ndarray, np.generic)):
-        return _strict(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

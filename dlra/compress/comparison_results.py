@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from dlra._plain import plain
 from dlra.nn._layer import factored_count
 
 __all__ = ["Comparison", "Failure", "Point", "Row", "Training"]
@@ -204,7 +205,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as numbers, strings, lists and dicts, numbers that are not finite as None."""
-        return _plain(
+        return plain(
             {
                 "settings": self.settings,
                 "trainings": [one._asdict() for one in self.trainings],
@@ -311,14 +312,6 @@ def percent(pair: tuple[float, float] | None, none: str = "") -> str:
     if pair is None:
         return none
     return f"{100 * pair[0]:.2f}" + (f" ± {100 * pair[1]:.2f}" if pair[1] else "")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(v) for name, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _revived(value: Any) -> Any:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import textwrap
 from dataclasses import dataclass
 from typing import Any
+
+from dlra._plain import plain
 
 __all__ = ["LayerReport", "Report"]
 
@@ -183,7 +184,7 @@ class Report:
                 found[f"{name}_{part}"] = getattr(self, f"{name}_{part}")
         for name in ("ranks_before", "ranks_after", "loss_after", "accuracy_after"):
             found[name] = getattr(self, name)
-        return _plain(found)
+        return plain(found)
 
     def to_json(self, path: Any) -> None:
         """Write :meth:`to_dict` to a file; numbers that are not finite become null."""
@@ -280,13 +281,3 @@ def _total(counts: list[int | None]) -> int | None:
 
 def _wrapped(text: str, indent: str = "") -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent + "   ")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(v) for name, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dlra._plain import plain
+
 if TYPE_CHECKING:
     from dlra.nn.network import Sequential
 
@@ -116,7 +118,7 @@ class History:
     def to_dict(self) -> dict[str, Any]:
         """All numbers as plain lists, those that are not finite as None."""
         table = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "net"}
-        return {name: _plain(value) for name, value in table.items()}
+        return {name: plain(value) for name, value in table.items()}
 
     @classmethod
     def from_dict(cls, net: Any, table: dict[str, Any]) -> History:
@@ -166,9 +168,3 @@ def _revived(name: str, column: list[Any]) -> list[Any]:
     if name == "ranks":
         return [tuple(row) for row in column]
     return [math.nan if value is None else value for value in column]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
