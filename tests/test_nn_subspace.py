@@ -408,14 +408,14 @@ class Narrow(nn.MSELoss):
 NOT_FINITE = [(math.nan, math.nan), (math.nan, 0.0), (math.inf, 0.0), (math.inf, math.nan), (0.0, math.nan)]
 
 
-def narrow(bound, value, slope, method):
+def narrow(bound, value, slope, method, gtol=1e-5):
     """The search for the output 0.15 from 0, whose first step goes beyond the bound."""
     net = nn.Sequential(nn.Linear(1, 1, bias=False, dtype="float64", rng=0))
     net = nn.with_vector(net, np.asarray([0.0]))
     subspace = nn.Subspace(np.asarray([0.0]), np.asarray([[1.0]]))
     x, y = np.ones((1, 1)), np.full((1, 1), 0.15)
     history = nn.train_in_subspace(
-        net, x, y, loss=Narrow(bound, value, slope), subspace=subspace, method=method
+        net, x, y, loss=Narrow(bound, value, slope), subspace=subspace, method=method, gtol=gtol
     )
     assert np.isfinite(history.loss).all() and np.isfinite(nn.to_vector(history.net)).all()
     return history
@@ -426,6 +426,29 @@ def narrow(bound, value, slope, method):
 def test_steps_to_where_the_loss_is_not_finite_are_shortened(method, value, slope):
     history = narrow(0.2, value, slope, method)
     assert history.status == 0 and history.loss[-1] < 1e-9 and history.nfev > len(history)
+    short = narrow(0.2, value, slope, method, gtol=0.25)
+    assert short.status == 0 and len(short) == 2 < short.nfev, "converged in the iteration that met the wall"
+
+
+@pytest.mark.parametrize(("value", "slope"), NOT_FINITE)
+def test_no_line_search_accepts_a_point_that_is_not_finite(value, slope):
+    """What is said of it rises along the step from the point last reached, and falls back to it."""
+    net = nn.Sequential(nn.Linear(2, 1, bias=False, dtype="float64", rng=0))
+    net = nn.with_vector(net, np.zeros(2))
+    subspace = nn.Subspace(np.zeros(2), np.eye(2))
+    loss = Narrow(1.0, value, slope)
+    search = module._Search(net, np.ones((1, 2)), np.full((1, 1), 5.0), loss, subspace, None, None)
+    beyond = np.asarray([1.0, 3.0])
+    for reached in (np.zeros(2), np.asarray([0.2, 0.3])):
+        search._row(reached)
+        low, slopes = search(reached)
+        high, back = search(beyond)
+        step = beyond - reached
+        assert high - low == pytest.approx(-slopes @ step) and back @ step == pytest.approx(2 * (high - low))
+    for place in (beyond, np.asarray([0.0, math.nan])):
+        with pytest.raises(module._Beyond):
+            search._row(place)
+    assert len(search.history) == 2
 
 
 @pytest.mark.parametrize(("value", "slope"), NOT_FINITE)
