@@ -15,11 +15,11 @@ _FLOOR = 0.02  # of an error in percent, which may be 0
 
 
 def look(i: int) -> dict[str, Any]:
-    """Colour, marker and dashes of line i: where colours come again, markers do not."""
+    """Colour, marker and dashes of line i: where colours come again, markers and dashes do not."""
     return {
         "color": draw.COLORS[i % len(draw.COLORS)],
         "marker": _MARKERS[i % len(_MARKERS)],
-        "ls": draw.dash(i),
+        "ls": draw.dash(i + i // len(draw.COLORS)),
         "ms": 5,
     }
 
