@@ -74,15 +74,13 @@ def compare(
     every network that results, also of "dlrt", is then trained for ``fine_tune`` epochs more, at the ranks it has,
     with a learning rate that falls from the same value again. A weight whose factors would be no smaller counts dense.
 
-    =================== ================================================================================
-    "dlrt"              low-rank factors from the start, ``AugmentedBUG(rtol=tau)``
-    "loritaN"           each weight a product of N factors, whose decay is a Schatten penalty; N = 1, 2, ...
-    "svd"               dense weights
-    "nuclear", "schatten", "effective-rank", "hoyer", "gini"
-                        dense weights, with that :class:`~dlra.nn.Regularizer` (Schatten with p = 1/2)
-    "svd-training"      weights U diag(s) Vᵀ, three arrays, the sum of |s| and the distance of U and V from
-                        orthonormal columns penalised
-    =================== ================================================================================
+    * "dlrt": low-rank factors from the start, ``AugmentedBUG(rtol=tau)``;
+    * "loritaN": each weight a product of N factors, whose decay is a Schatten penalty, N = 1, 2, ...;
+    * "svd": dense weights;
+    * "nuclear", "schatten", "effective-rank", "hoyer", "gini": dense weights, with that :class:`~dlra.nn.Regularizer`
+      (Schatten with p = 1/2);
+    * "svd-training": weights U diag(s) Vᵀ, three arrays, the sum of the sizes of s and the distance of U and V from
+      orthonormal columns penalised.
 
     Ctrl-C ends the comparison and returns what is done. A training that diverges, a point that cannot be computed, or
     a start that the function net does not give is put into ``failures``, and the others go on. Any other exception

@@ -22,12 +22,26 @@ METHODS = (
 
 
 def run(methods: list[str], epochs: int, seeds: list[int]) -> None:
-    """The comparison; a seed is kept as soon as it is done."""
+    """The comparison; a seed is kept as soon as it is done, its methods in the place of what the file has of them."""
     data = nn.datasets.mnist(flatten=True)
     for seed in seeds:
+        file = FILE.replace(".json", f"-seed{seed}.json")
         found = compress.compare(data, _network, methods, epochs=epochs, seeds=[seed])
-        keep(FILE.replace(".json", f"-seed{seed}.json"), {**found.to_dict(), "machine": describe()})
         print(found.table(), flush=True)
+        if (RESULTS / file).exists():
+            before = compress.Comparison.from_dict(json.loads((RESULTS / file).read_text()))
+            for name in ("trainings", "points", "failures"):
+                others = [one for one in getattr(before, name) if one.method not in methods]
+                setattr(found, name, [*getattr(found, name), *others])
+            same = [
+                {k: v for k, v in one.settings.items() if k not in ("methods", "strengths")}
+                for one in (found, before)
+            ]
+            if same[0] != same[1]:
+                raise SystemExit(f"{file} has other settings; remove it first")
+            found.settings["strengths"] = {**before.settings["strengths"], **found.settings["strengths"]}
+            found.settings["methods"] = [m for m in METHODS if m in {*methods, *before.settings["methods"]}]
+        keep(file, {**found.to_dict(), "machine": describe()})
 
 
 def _network(rng: Any) -> nn.Sequential:
