@@ -39,6 +39,15 @@ class Training(NamedTuple):
     retained : tuple of (float, float)
         Shares of the singular values, and the accuracy with only these kept, without further training; by the rule of
         the comparison, but by gsvt where that is isvt, which knows no share of singular values.
+
+    Examples
+    --------
+    >>> from dlra import nn
+    >>> from dlra.compress import compare
+    >>> data, net = nn.datasets.digits(), nn.mlp((64, 32, 10), rng=0)
+    >>> found = compare(data, net, ["svd"], epochs=1, batch_size=64, targets=[0.5])
+    >>> found.trainings[0].parameters, found.trainings[0].ranks
+    (2368, (32, 10))
     """
 
     method: str
@@ -77,6 +86,15 @@ class Point(NamedTuple):
         After fine-tuning; None where there was none.
     seconds : float
         Of truncation and fine-tuning.
+
+    Examples
+    --------
+    >>> from dlra import nn
+    >>> from dlra.compress import compare
+    >>> data, net = nn.datasets.digits(), nn.mlp((64, 32, 10), rng=0)
+    >>> found = compare(data, net, ["svd"], epochs=1, batch_size=64, targets=[0.5])
+    >>> found.points[0].setting, found.points[0].parameters <= 0.5 * 2368
+    ('50 %', True)
     """
 
     method: str
@@ -107,6 +125,12 @@ class Failure(NamedTuple):
     stage : str
         "start", "training", or the point that is missing.
     message : str
+
+    Examples
+    --------
+    >>> from dlra.compress import Failure
+    >>> Failure("svd", 0, "training", "TrainingError: training failed in epoch 1, batch 3").stage
+    'training'
     """
 
     method: str
@@ -132,6 +156,16 @@ class Row(NamedTuple):
     accuracy_tuned : (float, float) or None
     training_seconds, seconds : float
         Means: of training, and of truncation and fine-tuning.
+
+    Examples
+    --------
+    >>> from dlra import nn
+    >>> from dlra.compress import compare
+    >>> data, net = nn.datasets.digits(), nn.mlp((64, 32, 10), rng=0)
+    >>> found = compare(data, net, ["svd"], epochs=1, batch_size=64, targets=[0.5])
+    >>> row = found.rows()[0]
+    >>> row.method, row.seeds, row.accuracy_tuned[1]
+    ('svd', 1, 0.0)
     """
 
     method: str
@@ -163,6 +197,17 @@ class Comparison:
         What the trainings warned of, each with its method.
     message : str
         Why it ended before its end; empty where it did not.
+
+    Examples
+    --------
+    >>> from dlra import nn
+    >>> from dlra.compress import compare
+    >>> data, net = nn.datasets.digits(), nn.mlp((64, 32, 10), rng=0)
+    >>> found = compare(data, net, ["svd"], epochs=1, batch_size=64, targets=[0.5])
+    >>> found
+    Comparison(svd: 1 trainings, 1 points)
+    >>> print(found)  # doctest: +ELLIPSIS
+    method  setting  parameters  share ...
     """
 
     settings: dict[str, Any]

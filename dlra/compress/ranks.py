@@ -242,7 +242,7 @@ def iterative_ranks(
     --------
     >>> from dlra.compress import iterative_ranks
     >>> iterative_ranks([(20, 20), (20, 20)], loss=lambda ranks: -ranks[0], parameters=600, per_round=100)
-    (20, 4)
+    (20, 5)
     """
     sizes = _check_shapes(shapes)
     now = _check_ranks(ranks, sizes)

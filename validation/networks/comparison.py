@@ -33,11 +33,8 @@ def run(methods: list[str], epochs: int, seeds: list[int]) -> None:
             for name in ("trainings", "points", "failures"):
                 others = [one for one in getattr(before, name) if one.method not in methods]
                 setattr(found, name, [*getattr(found, name), *others])
-            same = [
-                {k: v for k, v in one.settings.items() if k not in ("methods", "strengths")}
-                for one in (found, before)
-            ]
-            if same[0] != same[1]:
+            known = set(found.settings) & set(before.settings) - {"methods", "strengths"}
+            if any(found.settings[k] != before.settings[k] for k in known):
                 raise SystemExit(f"{file} has other settings; remove it first")
             found.settings["strengths"] = {**before.settings["strengths"], **found.settings["strengths"]}
             found.settings["methods"] = [m for m in METHODS if m in {*methods, *before.settings["methods"]}]
