@@ -257,25 +257,36 @@ def page() -> None:
 
 def verdict() -> str:
     """What Figure 3 says of FCN-10 with global truncation."""
-    lines = []
+    rows = []
     for decay, epochs in ((None, EPOCHS), (STRONG, EPOCHS), (STRONG, LONG)):
-        which = "the tuned decay" if decay is None else f"decay {decay:g}"
         sets = [results(10, n, best_decay(10, n) if decay is None else decay, epochs) for n in (1, 3)]
         if min(map(len, sets)) < 2:
             continue
-        one, three = (least_retained(found, "gsvt", 0.1) for found in sets)
-        seeds = " and ".join(str(n) for n in dict.fromkeys(map(len, sets)))
-        difference = np.mean(one) - np.mean(three)
-        error = math.sqrt(sum(v.var(ddof=1) / len(v) for v in (one, three)))
-        state = (
-            "confirmed" if difference > 2 * error else "refuted" if difference < -2 * error else "not settled"
+        for allowed in (0.1, 1.0):
+            one, three = (least_retained(found, "gsvt", allowed) for found in sets)
+            difference = np.mean(one) - np.mean(three)
+            error = math.sqrt(sum(v.var(ddof=1) / len(v) for v in (one, three)))
+            state = (
+                "confirmed"
+                if difference > 2 * error
+                else "refuted"
+                if difference < -2 * error
+                else "not settled"
+            )
+            which = "tuned" if decay is None else f"{decay:g}"
+            shares = [f"{pages.shown(values, 1)} %" for values in (one, three)]
+            rows.append(
+                [which, str(epochs), f"{allowed:g}", *shares, f"{difference:.1f} ± {error:.1f}", state]
+            )
+    return (
+        "The paper finds for FCN-10 with GSVT that no accuracy is lost down to about 22 % of the singular values with "
+        "N = 1 and 15 % with N = 3. That N = 3 needs fewer, here (standard error of the difference; confirmed or "
+        "refuted where it is more than twice that):\n\n"
+        + pages.table(
+            ["decay", "epochs", "points lost", "N = 1", "N = 3", "difference", "N = 3 needs fewer"], rows
         )
-        lines.append(
-            f"FCN-10, GSVT, {which}, {epochs} epochs, {seeds} seeds: no drop (0.1 point) from {pages.shown(one, 0)} "
-            f"% on with N = 1 and from {pages.shown(three, 0)} % on with N = 3; difference {difference:.1f} ± "
-            f"{error:.1f} points (standard error). The paper has 22 % and 15 %. That N = 3 needs fewer is {state}."
-        )
-    return "\n\n".join(lines)
+        + "\nWhat the decay has taken from the ranks grows with the epochs; the paper does not say how many it had."
+    )
 
 
 def _figure_3() -> None:
