@@ -33,9 +33,11 @@ def run(methods: list[str], epochs: int, seeds: list[int]) -> None:
             for name in ("trainings", "points", "failures"):
                 others = [one for one in getattr(before, name) if one.method not in methods]
                 setattr(found, name, [*getattr(found, name), *others])
-            known = set(found.settings) & set(before.settings) - {"methods", "strengths"}
+            known = set(found.settings) & set(before.settings) - {"methods", "strengths", "targets", "left_out"}
             if any(found.settings[k] != before.settings[k] for k in known):
                 raise SystemExit(f"{file} has other settings; remove it first")
+            if not found.settings["targets"]:  # dlrt alone has none
+                found.settings["targets"] = before.settings["targets"]
             found.settings["strengths"] = {**before.settings["strengths"], **found.settings["strengths"]}
             found.settings["methods"] = [m for m in METHODS if m in {*methods, *before.settings["methods"]}]
         keep(file, {**found.to_dict(), "machine": describe()})
