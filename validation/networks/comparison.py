@@ -33,7 +33,12 @@ def run(methods: list[str], epochs: int, seeds: list[int]) -> None:
             for name in ("trainings", "points", "failures"):
                 others = [one for one in getattr(before, name) if one.method not in methods]
                 setattr(found, name, [*getattr(found, name), *others])
-            known = set(found.settings) & set(before.settings) - {"methods", "strengths", "targets", "left_out"}
+            known = set(found.settings) & set(before.settings) - {
+                "methods",
+                "strengths",
+                "targets",
+                "left_out",
+            }
             if any(found.settings[k] != before.settings[k] for k in known):
                 raise SystemExit(f"{file} has other settings; remove it first")
             if not found.settings["targets"]:  # dlrt alone has none
@@ -92,8 +97,7 @@ def page() -> None:
             "![Test accuracy against parameters](images/compression-methods.png)",
             best(found),
             "Seconds are those of the training (once for all truncations of a method) + those of truncation and "
-            "fine-tuning. Two or three other programs ran meanwhile on the two cores of the machine: seconds tell "
-            "orders, not percents.",
+            "fine-tuning, with one BLAS thread; the seeds ran side by side on the two cores.",
             pages.table(
                 ["method", "setting", "parameters", "share", "FLOPs", "whole", "truncated", "tuned", "seconds"], rows
             ),
