@@ -1,4 +1,4 @@
-"""The progress bar of solve."""
+"""Progress bars: what all have, and that of solve."""
 
 from __future__ import annotations
 
@@ -12,20 +12,10 @@ from dlra.solution import ErrorBudget, State
 
 def shown(states: Generator[State, None, None], t0: float, t1: float) -> Generator[State, None, None]:
     """Pass the states on, showing t, step, rank, error budget and the remaining time on standard error."""
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    except ImportError:
-        raise ImportError('progress=True needs rich: pip install "dlra[cli]"') from None
-    columns: list[Any] = [
-        TextColumn("t = {task.fields[t]:.5g}"),
-        BarColumn(),
-        TextColumn("step {task.fields[step]}  rank {task.fields[rank]}  {task.fields[budget]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    ]
-    bar = Progress(*columns, console=Console(stderr=True), refresh_per_second=5)
+    bar = opened(
+        "t = {task.fields[t]:.5g}",
+        "step {task.fields[step]}  rank {task.fields[rank]}  {task.fields[budget]}",
+    )
     with contextlib.closing(states), bar:
         task = bar.add_task("", total=abs(t1 - t0), t=t0, step=0, rank="", budget="")
         for state in states:
@@ -38,6 +28,19 @@ def shown(states: Generator[State, None, None], t0: float, t1: float) -> Generat
                 budget=budget_text(state.errors),
             )
             yield state
+
+
+def opened(*texts: str) -> Any:
+    """A bar of rich on standard error: texts, the last of them behind the bar, and the times spent and left."""
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
+    except ImportError:
+        raise ImportError('progress=True needs rich: pip install "dlra[cli]"') from None
+    return Progress(
+        *texts[:-1], BarColumn(), texts[-1], TimeElapsedColumn(), "left", TimeRemainingColumn(),
+        console=Console(stderr=True), refresh_per_second=5,
+    )  # fmt: skip
 
 
 def budget_text(errors: ErrorBudget) -> str:

@@ -17,7 +17,7 @@ from dlra._factors import check_int
 from dlra.backend import all_finite, kind
 from dlra.compress import _defaults as defaults
 from dlra.compress.comparison_results import Comparison, Failure, Point, Training
-from dlra.compress.ranks import singular_values
+from dlra.compress.ranks import singular_values, truncated_count
 from dlra.compress.truncation import gsvt, isvt, lsvt
 from dlra.errors import DlraWarning, TrainingError
 from dlra.integrators import AugmentedBUG
@@ -297,7 +297,7 @@ class Run:
         def trained() -> tuple[Sequential, Training]:
             net, options = self._prepared(start, method, seed)
             history = self._train(net, seed, self.epochs, method, **options)
-            net = _multiplied_out(history.net.merge())
+            net = history.net.merge()
             return net, self._training(method, seed, None, net, history)
 
         done = self._attempt(method, seed, "training", trained)
@@ -555,7 +555,7 @@ def _checked_targets(
     counts = [m * n for m, n in (W.shape for W in net.weights)]
     total = sum(counts)
     least = sum(
-        min(count, factored_count(W.shape, 1)) if i in layers else count
+        truncated_count(W.shape, 1, count) if i in layers else count
         for i, (count, W) in enumerate(zip(counts, net.weights, strict=True))
     )
     needed = (

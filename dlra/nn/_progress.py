@@ -1,26 +1,34 @@
-"""The progress bar of train."""
+"""The progress bars of train and compare."""
 
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
+
+from dlra._progress import opened
 
 
-class Bar:
-    """A bar with loss, accuracy, ranks and compression on standard error."""
+class _Progress:
+    """A bar on standard error while the context lasts."""
+
+    _bar: Any
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+
+class Bar(_Progress):
+    """A bar with loss, accuracy, ranks and compression."""
 
     def __init__(self, epochs: int):
-        try:
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-        except ImportError:
-            raise ImportError('progress=True needs rich: pip install "dlra[cli]"') from None
+        self._bar = opened("epoch {task.fields[epoch]}", "{task.fields[text]}")
         self._epochs = epochs
-        self._bar = Progress(
-            TextColumn("epoch {task.fields[epoch]}"), BarColumn(), TextColumn("{task.fields[text]}"),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-            console=Console(stderr=True), refresh_per_second=5,
-        )  # fmt: skip
         self._task = self._bar.add_task("", total=None, epoch=f"1/{epochs}", text="")
 
     def show(self, epoch: int, sums: Any, steps: int | None, net: Any) -> None:
@@ -35,29 +43,12 @@ class Bar:
             text=f"loss {sums.loss / sums.rows:.4f}{accuracy}  ranks {ranks}  compression {net.compression():.1%}",
         )
 
-    def __enter__(self) -> Bar:
-        self._bar.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-
-class Stages:
-    """A bar over the epochs of several trainings on standard error, with what is being done."""
+class Stages(_Progress):
+    """A bar over the epochs of several trainings, with what is being done."""
 
     def __init__(self, work: int):
-        try:
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-        except ImportError:
-            raise ImportError('progress=True needs rich: pip install "dlra[cli]"') from None
-        self._bar = Progress(
-            BarColumn(), TextColumn("{task.fields[text]}"), TimeElapsedColumn(), TextColumn("left"),
-            TimeRemainingColumn(), console=Console(stderr=True), refresh_per_second=5,
-        )  # fmt: skip
+        self._bar = opened("{task.fields[text]}")
         self._task = self._bar.add_task("", total=work, text="")
 
     def show(self, text: str) -> None:
@@ -72,12 +63,3 @@ class Stages:
     def advance(self, epochs: int) -> None:
         """Count epochs that are left out."""
         self._bar.update(self._task, advance=epochs)
-
-    def __enter__(self) -> Stages:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()

@@ -14,6 +14,7 @@ singular value sparsification, CVPR workshops 2020, arXiv:2004.09031.
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -58,16 +59,26 @@ class _Product(WeightLayer):
         return self.merge().split()
 
     def parameter_count(self, phase: str = "evaluation") -> int:
-        count = super().parameter_count(phase)
-        return (
-            min(factored_count(self.shape, self.rank), math.prod(self.shape))
-            if phase == "evaluation"
-            else count
-        )
+        if phase == "evaluation":
+            return min(factored_count(self.shape, self.rank), math.prod(self.shape))
+        return super().parameter_count(phase)
 
     @abstractmethod
     def _factored(self) -> LowRank:
         """The weight as two factors of :attr:`rank` columns, where that is less than both of its sides."""
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], members: Parameters) -> Any:
+        count = cls._trained(members)
+        layer = super().from_config(config, (None, *members[count:]))
+        del vars(layer)["weight"]
+        vars(layer).update(_matrices=tuple(members[:count]))
+        return layer
+
+    @staticmethod
+    @abstractmethod
+    def _trained(members: Parameters) -> int:
+        """How many of the members are matrices; the bias, where there is one, comes after them."""
 
     def with_matrices(self, matrices: tuple[Any, ...], bias: Array | None) -> WeightLayer:
         options = {name: value for name, value in vars(self).items() if name != "weight"}
@@ -104,26 +115,20 @@ class _Composed(_Product):
     def _factored(self) -> LowRank:
         W = self._matrices
         between = [A.shape[1] for A in W[:-1]]
-        cut = between.index(min(between)) + 1
-        return LowRank._make(self.compose(W[:cut]), None, self.compose(W[cut:]).T, 0)
+        place = between.index(min(between)) + 1
+        return LowRank._make(self.compose(W[:place]), None, self.compose(W[place:]).T, 0)
 
     def pull_back(self, gradient: Any, matrices: tuple[Any, ...]) -> tuple[Any, ...]:
-        right: list[Any] = [None]  # W^(j+1) ... W^N
-        for W in reversed(matrices[1:]):
-            right.append(W if right[-1] is None else W @ right[-1])
-        out, left = [], gradient  # (W^1 ... W^(j-1))^T G
-        for W, rest in zip(matrices, reversed(right), strict=True):
-            out.append(left if rest is None else left @ rest.T)
-            left = W.T @ left if rest is not None else left
-        return tuple(out)
+        rests = [*itertools.accumulate(reversed(matrices[1:]), lambda rest, W: W @ rest)][::-1]  # Wʲ⁺¹ ... Wᴺ
+        out, left = [], gradient  # (W¹ ... Wʲ⁻¹)ᵀ G
+        for W, rest in zip(matrices, rests, strict=False):
+            out.append(left @ rest.T)
+            left = W.T @ left
+        return *out, left
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any], members: Parameters) -> Any:
-        has_bias = members[-1].ndim == 1
-        layer = super().from_config(config, (None, *members[len(members) - has_bias :]))
-        del vars(layer)["weight"]
-        vars(layer).update(_matrices=tuple(members[: len(members) - has_bias]))
-        return layer
+    @staticmethod
+    def _trained(members: Parameters) -> int:
+        return len(members) - (members[-1].ndim == 1)
 
     def _start(self, weight: np.ndarray, factors: Any, inner: Any, rng: np.random.Generator) -> None:
         factors = check_size(factors, "factors")
@@ -271,12 +276,9 @@ class _SingularValues(_Product):
         dU, dV = (regularizer.orthogonality_penalty(A)[1] for A in (U, V))
         return dU, regularizer.of_values(s, self.shape)[1], dV
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any], members: Parameters) -> Any:
-        layer = super().from_config(config, (None, *members[3:]))
-        del vars(layer)["weight"]
-        vars(layer).update(_matrices=tuple(members[:3]))
-        return layer
+    @staticmethod
+    def _trained(members: Parameters) -> int:
+        return 3
 
     def _start(self, weight: np.ndarray, rank: Any) -> None:
         rank = min(weight.shape) if rank is None else check_rank(rank, *weight.shape)

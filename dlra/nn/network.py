@@ -128,7 +128,7 @@ class Sequential:
     def weights(self) -> tuple[Any, ...]:
         """The weight of each layer that has one, out x in (F x CJK for a convolution): a LowRank or an array.
 
-        Of a layer whose weight is a product it is the product, formed anew.
+        Of a layer whose weight is a product it is the product.
         """
         return tuple(layer.weight for layer in self._weighted)
 

@@ -94,7 +94,8 @@ class Regularizer:
     -----
     The gradients of the named measures lie in the column and row spaces of a weight (:mod:`dlra.compress.measures`):
     they add no directions. A dense m x n weight costs one singular value decomposition a step, a low-rank one that of
-    its r x r core; W = U diag(s) Vᵀ costs none, |s| are its singular values.
+    its r x r core; W = U diag(s) Vᵀ costs none: |s| stand for its singular values, and are
+    near them as far as ``orthogonality`` holds U and V.
 
     References
     ----------
